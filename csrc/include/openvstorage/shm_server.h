@@ -1,0 +1,221 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Embedding the server, and writing a store for it.
+ *
+ *     create a store -> ovsshm_server_create -> ovsshm_server_start -> ... -> ovsshm_server_stop
+ *
+ * Threads: server calls come from any one thread at a time.  The server runs one control thread,
+ * a few management workers and the reactors, which serve the rings.  Which of them calls a store is
+ * said with each function.
+ *
+ * Ownership: destroy functions accept NULL.  The server borrows the store, which must outlive it.
+ *
+ * Errors: 0 or -errno; where a `struct ovsshm_error *` is passed it then holds a sentence for people.
+ */
+#ifndef OPENVSTORAGE_SHM_SERVER_H
+#define OPENVSTORAGE_SHM_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+
+#include <openvstorage/shm_wire.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct ovsshm_error {
+    char reason[OVSSHM_NAME_BYTES];
+};
+
+/* ---- a store: the extension point ---------------------------------------------------------- */
+
+#define OVSSHM_STORE_ABI 1
+
+enum ovsshm_log_level {
+    OVSSHM_LOG_ERROR = 0,
+    OVSSHM_LOG_WARNING = 1,
+    OVSSHM_LOG_INFO = 2,
+    OVSSHM_LOG_DEBUG = 3,
+};
+
+/* Takes one line without a newline; any thread. */
+typedef void (*ovsshm_log_fn)(void *arg, enum ovsshm_log_level level, const char *line);
+
+struct ovsshm_log {
+    ovsshm_log_fn write;                   /* NULL: silence */
+    void *arg;
+};
+
+struct ovsshm_store_option {
+    const char *key;
+    const char *value;
+};
+
+struct ovsshm_store_params {
+    const char *pool;                      /* directory, or NULL for stores that need none */
+    const struct ovsshm_store_option *options; /* "key=value" of the command line and the config */
+    unsigned option_count;
+    struct ovsshm_log log;
+};
+
+/* A store and an open volume of it: the store puts these first in its own structures. */
+struct ovsshm_store {
+    const struct ovsshm_store_type *type;
+    uint64_t capabilities;                 /* enum ovsshm_capability */
+};
+
+struct ovsshm_store_volume {
+    struct ovsshm_store *store;
+    uint64_t size_bytes;                   /* kept right by volume_open, volume_resize, rollback */
+    uint32_t block_bytes;                  /* requests are aligned to this; 1 = any */
+};
+
+/*
+ * A request in the hands of a store.  Validated: the op is one the store can do, the range lies
+ * within the volume and is aligned, the iovecs are in this client's memory and add up to
+ * length_bytes.  The memory is shared with a client that may change it at any moment: read it once.
+ */
+struct ovsshm_request {
+    struct ovsshm_store_volume *volume;
+    uint64_t offset_bytes;
+    uint32_t length_bytes;                 /* flush: 0 */
+    uint8_t op;                            /* enum ovsshm_op */
+    uint8_t flags;                         /* enum ovsshm_sqe_flag: FUA, MAY_UNMAP */
+    uint16_t resv;
+    struct iovec *iov;                     /* read, write: data.  The store may modify the array. */
+    uint32_t iov_count;
+    uint32_t extents_max;                  /* block-status: room in extents */
+    struct ovsshm_extent *extents;         /* private memory, filled from offset_bytes on */
+    void *store_private[4];                /* for the store, until completion */
+};
+
+/*
+ * Ends a request, exactly once.  result: bytes for read and write, the number of extents for
+ * block-status, 0 for the others, or -errno.  Any thread; cheapest from the thread that submitted.
+ */
+void ovsshm_request_complete(struct ovsshm_request *request, int32_t result);
+
+/*
+ * A group is one reactor's door to the store (an io_uring, a queue to a thread pool).  Stores that
+ * complete everything inside submit() need none.
+ */
+struct ovsshm_store_type {
+    uint32_t abi;                          /* OVSSHM_STORE_ABI */
+    uint32_t resv;
+    const char *name;                      /* "file" */
+    const char *summary;                   /* one line for --help */
+    const char *options;                   /* help text of the options, one per line, or NULL */
+
+    int (*create)(const struct ovsshm_store_params *params, struct ovsshm_store **store,
+                  struct ovsshm_error *error);
+    void (*destroy)(struct ovsshm_store *store);
+
+    /*
+     * Management, by worker threads; may block.  Calls that name the same volume never overlap.  NULL
+     * for what the store cannot do.  Names and sizes are valid.  list: as ovsshm_list in shm.h.
+     */
+    int (*volume_create)(struct ovsshm_store *store, const char *name, uint64_t size_bytes,
+                         struct ovsshm_error *error);
+    int (*volume_remove)(struct ovsshm_store *store, const char *name, struct ovsshm_error *error);
+    int (*volume_stat)(struct ovsshm_store *store, const char *name, struct ovsshm_volume_info *info);
+    int (*volume_list)(struct ovsshm_store *store, const char *after,
+                       struct ovsshm_volume_info *infos, unsigned count);
+    /* Grows; the server has refused to shrink.  open: the volume if it is open, else NULL. */
+    int (*volume_resize)(struct ovsshm_store *store, const char *name,
+                         struct ovsshm_store_volume *open, uint64_t size_bytes,
+                         struct ovsshm_error *error);
+
+    /* As above.  If the volume is open, it is passed and no request of it is in flight. */
+    int (*snapshot_create)(struct ovsshm_store *store, const char *volume,
+                           struct ovsshm_store_volume *open, const char *snapshot, int64_t timeout_s,
+                           struct ovsshm_error *error);
+    int (*snapshot_rollback)(struct ovsshm_store *store, const char *volume,
+                             struct ovsshm_store_volume *open, const char *snapshot,
+                             struct ovsshm_error *error);
+    int (*snapshot_remove)(struct ovsshm_store *store, const char *volume, const char *snapshot,
+                           struct ovsshm_error *error);
+    int (*snapshot_is_synced)(struct ovsshm_store *store, const char *volume, const char *snapshot);
+    int (*snapshot_list)(struct ovsshm_store *store, const char *volume, const char *after,
+                         struct ovsshm_snapshot_info *infos, unsigned count);
+
+    /* A volume is opened once, however many sessions use it; writable: at least one may write. */
+    int (*volume_open)(struct ovsshm_store *store, const char *name,
+                       struct ovsshm_store_volume **volume, struct ovsshm_error *error);
+    void (*volume_close)(struct ovsshm_store_volume *volume);
+
+    /* Data path, all by the one reactor that owns the group. */
+    int (*group_create)(struct ovsshm_store *store, void **group);
+    void (*group_destroy)(void *group);
+    /* Starts requests of any volumes of this store; they may complete inside.  Must not block long. */
+    void (*submit)(struct ovsshm_store *store, void *group, struct ovsshm_request **requests,
+                   unsigned count);
+    /* Completes what is finished; called while requests are in flight.  Their number. */
+    unsigned (*poll)(void *group);
+    /* Readable when poll() would find something; the reactor sleeps on it.  -1: none. */
+    int (*group_fd)(void *group);
+};
+
+/* The stores that come with the server. */
+extern const struct ovsshm_store_type ovsshm_store_file;
+extern const struct ovsshm_store_type ovsshm_store_memory;
+extern const struct ovsshm_store_type ovsshm_store_null;
+extern const struct ovsshm_store_type ovsshm_store_fault;
+
+/* All of them, NULL-terminated; find by name, or NULL. */
+extern const struct ovsshm_store_type *const ovsshm_store_types[];
+const struct ovsshm_store_type *ovsshm_store_find(const char *name);
+
+/* ---- the server ---------------------------------------------------------------------------- */
+
+struct ovsshm_server;
+
+/* Zeroed members mean the default. */
+struct ovsshm_server_params {
+    const char *socket_path;               /* required */
+    uint32_t socket_mode;                  /* permissions; 0660 */
+    uint32_t reactors;                     /* threads; 1 per 2 CPUs, at least 1, at most 4 */
+    bool socket_owner_set;                 /* chown the socket to these */
+    uid_t socket_uid;
+    gid_t socket_gid;
+    const uid_t *allow_uids;               /* peers by SO_PEERCRED besides root and our own uid; */
+    unsigned allow_uid_count;              /* both lists empty: everybody the socket admits */
+    const gid_t *allow_gids;
+    unsigned allow_gid_count;
+    uint32_t depth_max;                    /* 4096 */
+    uint32_t queues_max;                   /* 64 */
+    uint32_t request_bytes_max;            /* 1 MiB */
+    uint32_t connections_max;              /* 1024 */
+    uint64_t arena_bytes_max;              /* per session; 256 MiB */
+    uint64_t spin_ns_max;                  /* cap of the self-tuning poll; UINT64_MAX = never poll */
+    struct ovsshm_log log;
+};
+
+/* Binds the socket: -EADDRINUSE another server answers there (a stale socket is replaced). */
+int ovsshm_server_create(const struct ovsshm_server_params *params, struct ovsshm_store *store,
+                         struct ovsshm_server **server, struct ovsshm_error *error);
+
+/* Starts the threads and begins to accept; returns when clients can connect. */
+int ovsshm_server_start(struct ovsshm_server *server, struct ovsshm_error *error);
+
+/*
+ * Stops accepting, tells clients, lets requests in flight finish for at most drain_ns, then ends all
+ * sessions and joins the threads.  0, or -ETIMEDOUT when requests had to be dropped.
+ */
+int ovsshm_server_stop(struct ovsshm_server *server, uint64_t drain_ns);
+
+void ovsshm_server_destroy(struct ovsshm_server *server);
+
+void ovsshm_server_status(struct ovsshm_server *server, struct ovsshm_status *status);
+
+/* The limits it will tell clients, after defaults have been filled in. */
+const struct ovsshm_server_params *ovsshm_server_effective(const struct ovsshm_server *server);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Doorbell: an eventfd that is rung only when its owner said that it sleeps.
+ *
+ * Sleeper:  arm -> look at the ring once more -> sleep on the fd -> clear.
+ * Ringer:   publish -> needed() -> ring().
+ *
+ * Both put a full fence between their store and their load, so at least one of them sees the other
+ * (store buffering is the only way to lose a wake-up; tests/model/doorbell.pml checks all orders).
+ * The ringer takes the flag back, so one sleep costs one ring however many entries follow.
+ *
+ * This and waiter.c are the only files that wait or wake.
+ */
+#ifndef OVSSHM_DOORBELL_H
+#define OVSSHM_DOORBELL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "atomic.h"
+
+int ovsshm_doorbell_create(void);          /* non-blocking, close-on-exec; -errno */
+void ovsshm_doorbell_ring(int fd);
+void ovsshm_doorbell_clear(int fd);
+
+/* Sleeper: from now on the peer rings.  Look at the ring again after this, before sleeping. */
+static inline void
+ovsshm_doorbell_arm(uint32_t *armed)
+{
+    ovsshm_store_relaxed(armed, 1);
+    ovsshm_fence();                        /* F1 pairs with F2 */
+}
+
+/* Sleeper: awake again.  A ring that is already under way wakes once more for nothing. */
+static inline void
+ovsshm_doorbell_disarm(uint32_t *armed)
+{
+    ovsshm_store_relaxed(armed, 0);
+}
+
+/* Ringer, after publishing: must the doorbell be rung? */
+static inline bool
+ovsshm_doorbell_needed(uint32_t *armed)
+{
+    ovsshm_fence();                        /* F2 pairs with F1 */
+    return ovsshm_load_relaxed(armed) != 0 && ovsshm_exchange(armed, 0) != 0;
+}
+
+#endif
