@@ -86,7 +86,9 @@ ovsshm_msg_recv(int fd, struct ovsshm_packet *packet, unsigned fds_wanted, int f
         {.iov_base = &packet->head, .iov_len = sizeof(packet->head)},
         {.iov_base = packet->payload, .iov_len = sizeof(packet->payload)},
     };
-    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = 2, .msg_control = &control,
+    struct msghdr msg = {.msg_iov = iov,
+                         .msg_iovlen = 2,
+                         .msg_control = &control,
                          .msg_controllen = sizeof(control)};
     packet->fd_count = 0;
     ssize_t n;

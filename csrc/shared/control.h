@@ -18,7 +18,8 @@
 /* A message as received. */
 struct ovsshm_packet {
     struct ovsshm_msg head;
-    unsigned char payload[OVSSHM_MSG_BYTES_MAX - sizeof(struct ovsshm_msg)] __attribute__((aligned(8)));
+    unsigned char payload[OVSSHM_MSG_BYTES_MAX - sizeof(struct ovsshm_msg)]
+        __attribute__((aligned(8)));
     int fds[OVSSHM_MSG_FDS_MAX];
     unsigned fd_count;
 };

@@ -19,7 +19,7 @@
 
 #include "atomic.h"
 
-int ovsshm_doorbell_create(void);          /* non-blocking, close-on-exec; -errno */
+int ovsshm_doorbell_create(void); /* non-blocking, close-on-exec; -errno */
 void ovsshm_doorbell_ring(int fd);
 void ovsshm_doorbell_clear(int fd);
 
@@ -28,7 +28,7 @@ static inline void
 ovsshm_doorbell_arm(uint32_t *armed)
 {
     ovsshm_store_relaxed(armed, 1);
-    ovsshm_fence();                        /* F1 pairs with F2 */
+    ovsshm_fence(); /* F1 pairs with F2 */
 }
 
 /* Sleeper: awake again.  A ring that is already under way wakes once more for nothing. */
@@ -42,7 +42,7 @@ ovsshm_doorbell_disarm(uint32_t *armed)
 static inline bool
 ovsshm_doorbell_needed(uint32_t *armed)
 {
-    ovsshm_fence();                        /* F2 pairs with F1 */
+    ovsshm_fence(); /* F2 pairs with F1 */
     return ovsshm_load_relaxed(armed) != 0 && ovsshm_exchange(armed, 0) != 0;
 }
 

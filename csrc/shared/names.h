@@ -12,8 +12,8 @@
 #include <stdint.h>
 
 const char *ovsshm_volume_name_check(const char *name);
-const char *ovsshm_snapshot_name_check(const char *name);  /* as a volume name, without "/" */
-const char *ovsshm_size_check(uint64_t size_bytes);        /* 0 is good: it can grow later */
-int ovsshm_name_errno(const char *name);                   /* of a name that a check refused */
+const char *ovsshm_snapshot_name_check(const char *name); /* as a volume name, without "/" */
+const char *ovsshm_size_check(uint64_t size_bytes);       /* 0 is good: it can grow later */
+int ovsshm_name_errno(const char *name);                  /* of a name that a check refused */
 
 #endif

@@ -91,10 +91,9 @@ static int
 layout_check(const struct ovsshm_region_header *h, uint64_t region_bytes)
 {
     if (h->magic != OVSSHM_REGION_MAGIC || h->version != OVSSHM_VERSION ||
-        h->header_bytes != sizeof(*h) || h->queue_count < 1 ||
-        h->queue_count > OVSSHM_QUEUES_MAX || h->depth < OVSSHM_DEPTH_MIN ||
-        h->depth > OVSSHM_DEPTH_MAX || h->region_bytes != region_bytes ||
-        h->arena_bytes >= region_bytes) {
+        h->header_bytes != sizeof(*h) || h->queue_count < 1 || h->queue_count > OVSSHM_QUEUES_MAX ||
+        h->depth < OVSSHM_DEPTH_MIN || h->depth > OVSSHM_DEPTH_MAX ||
+        h->region_bytes != region_bytes || h->arena_bytes >= region_bytes) {
         return -EPROTO;
     }
     struct ovsshm_region_header plan;

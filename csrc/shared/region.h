@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The shared region: a sealed memfd with header, queues and arena.  The server creates it, the client
- * attaches.  This is the only file that maps shared memory.
+ * The shared region: a sealed memfd with header, queues and arena.  The server creates it, the
+ * client attaches.  This is the only file that maps shared memory.
  *
  * Ownership: destroy unmaps and closes; it accepts a zeroed region.
  * Errors: -errno; attach refuses with -EPROTO what it does not understand.
@@ -12,9 +12,9 @@
 #include <openvstorage/shm_wire.h>
 
 struct ovsshm_region {
-    int fd;                                /* valid when base is not NULL */
+    int fd; /* valid when base is not NULL */
     unsigned char *base;
-    struct ovsshm_region_header layout;    /* private copy: the shared one can change under us */
+    struct ovsshm_region_header layout; /* private copy: the shared one can change under us */
 };
 
 /* One queue of a region, as pointers. */

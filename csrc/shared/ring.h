@@ -18,11 +18,11 @@
 #include "atomic.h"
 
 struct ovsshm_ring {
-    uint32_t *own_word;                    /* shared: where we publish our index */
-    const uint32_t *peer_word;             /* shared: where the peer publishes its own */
-    uint32_t own;                          /* our index; may run ahead of *own_word */
-    uint32_t peer;                         /* the peer's index when we last looked */
-    uint32_t entries;                      /* power of two */
+    uint32_t *own_word;        /* shared: where we publish our index */
+    const uint32_t *peer_word; /* shared: where the peer publishes its own */
+    uint32_t own;              /* our index; may run ahead of *own_word */
+    uint32_t peer;             /* the peer's index when we last looked */
+    uint32_t entries;          /* power of two */
 };
 
 static inline void
@@ -59,7 +59,8 @@ ovsshm_ring_available(struct ovsshm_ring *ring)
     return count <= ring->entries ? (int)count : -EPROTO;
 }
 
-/* Producer: slots free to write, or -EPROTO.  Looks at the peer's word only when fewer than `want`. */
+/* Producer: slots free to write, or -EPROTO.  Looks at the peer's word only when fewer than `want`.
+ */
 static inline int
 ovsshm_ring_space(struct ovsshm_ring *ring, uint32_t want)
 {

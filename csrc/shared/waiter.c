@@ -8,7 +8,7 @@
 #include "atomic.h"
 
 #define BUDGET_START_NS 10000
-#define PREEMPTED_NS 30000                 /* a poll takes 0.1 us; nothing of ours takes this long */
+#define PREEMPTED_NS 30000 /* a poll takes 0.1 us; nothing of ours takes this long */
 #define PREEMPTED_PAUSE_NS 3000000
 
 static uint64_t

@@ -27,15 +27,15 @@
 #include <stdint.h>
 
 #define OVSSHM_CLIENT_SPIN_NS_MAX 60000
-#define OVSSHM_SERVER_SPIN_NS_MAX 100000   /* longer: a sleeping server costs the client the ring */
+#define OVSSHM_SERVER_SPIN_NS_MAX 100000 /* longer: a sleeping server costs the client the ring */
 
 struct ovsshm_waiter {
-    uint64_t cap;                          /* ticks */
-    uint64_t budget;                       /* ticks: poll this long before sleeping */
-    uint64_t start;                        /* tick this wait began, 0 = not waiting */
-    uint64_t last_poll;                    /* tick of the last poll, 0 = slept since */
+    uint64_t cap;       /* ticks */
+    uint64_t budget;    /* ticks: poll this long before sleeping */
+    uint64_t start;     /* tick this wait began, 0 = not waiting */
+    uint64_t last_poll; /* tick of the last poll, 0 = slept since */
     uint64_t no_spin_until;
-    uint64_t polled;                       /* waits that ended while polling */
+    uint64_t polled; /* waits that ended while polling */
     uint64_t sleeps;
 };
 
@@ -60,6 +60,6 @@ ovsshm_waiter_found(struct ovsshm_waiter *w)
 
 uint64_t ovsshm_ticks(void);
 uint64_t ovsshm_ticks_from_ns(uint64_t ns);
-uint32_t ovsshm_own_cpu(void);             /* CPU + 1, as published in the ring words */
+uint32_t ovsshm_own_cpu(void); /* CPU + 1, as published in the ring words */
 
 #endif

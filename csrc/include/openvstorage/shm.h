@@ -12,8 +12,8 @@
  * request belongs to the request from ovsshm_queue_prep() until its completion has been returned.
  *
  * Errors: functions return 0 or a count, or a negative errno.  ovsshm_reason() then has a sentence
- * for people, the server's own words where the server refused.  Common to all calls that talk to the
- * server: -ENOTCONN the server is gone, -EPROTO it sent nonsense, -ENOMEM.
+ * for people, the server's own words where the server refused.  Common to all calls that talk to
+ * the server: -ENOTCONN the server is gone, -EPROTO it sent nonsense, -ENOMEM.
  *
  * Units: bytes and nanoseconds.  Protocol: docs/PROTOCOL.md.
  */
@@ -40,8 +40,8 @@ struct ovsshm_queue;
 const char *ovsshm_version(void);
 
 /*
- * Why the last call of this thread failed: one sentence without a newline.  Never NULL.  Valid until
- * the thread's next call into the library.
+ * Why the last call of this thread failed: one sentence without a newline.  Never NULL.  Valid
+ * until the thread's next call into the library.
  */
 const char *ovsshm_reason(void);
 
@@ -55,8 +55,8 @@ int ovsshm_default_socket(char *path, size_t path_bytes);
 
 /*
  * Connects and says hello.  socket_path NULL: the default.
- * -ENOENT no socket there, -ECONNREFUSED nobody listens, -EACCES socket not permitted or peer not on
- * the server's list, -EPROTONOSUPPORT no common version, -ETIMEDOUT no answer in 10 s.
+ * -ENOENT no socket there, -ECONNREFUSED nobody listens, -EACCES socket not permitted or peer not
+ * on the server's list, -EPROTONOSUPPORT no common version, -ETIMEDOUT no answer in 10 s.
  */
 int ovsshm_connect(const char *socket_path, struct ovsshm_conn **conn);
 void ovsshm_disconnect(struct ovsshm_conn *conn);
@@ -70,7 +70,8 @@ int ovsshm_status(struct ovsshm_conn *conn, struct ovsshm_status *status);
  * Names: 1 to 254 bytes, "/" makes directories on demand; no leading "/", no empty, "." or ".."
  * component, no control character: -EINVAL, -ENAMETOOLONG.  Sizes: multiples of 512, else -EINVAL.
  *
- * create: -EEXIST, -ENOSPC.  remove: -ENOENT, -EBUSY while open.  resize: -ENOENT, -EPERM to shrink.
+ * create: -EEXIST, -ENOSPC.  remove: -ENOENT, -EBUSY while open.  resize: -ENOENT, -EPERM to
+ * shrink.
  */
 int ovsshm_create(struct ovsshm_conn *conn, const char *name, uint64_t size_bytes);
 int ovsshm_remove(struct ovsshm_conn *conn, const char *name);
@@ -78,17 +79,17 @@ int ovsshm_resize(struct ovsshm_conn *conn, const char *name, uint64_t size_byte
 int ovsshm_stat(struct ovsshm_conn *conn, const char *name, struct ovsshm_volume_info *info);
 
 /*
- * Volumes in order of name, those after `after` (NULL: from the start), at most `count`.  Returns how
- * many were stored; 0 = no more.
+ * Volumes in order of name, those after `after` (NULL: from the start), at most `count`.  Returns
+ * how many were stored; 0 = no more.
  */
 int ovsshm_list(struct ovsshm_conn *conn, const char *after, struct ovsshm_volume_info *infos,
                 unsigned count);
 
 /*
  * Snapshots work on open volumes too; I/O pauses meanwhile.  -ENOENT no such volume or snapshot,
- * -EEXIST duplicate, -EOPNOTSUPP the store has no snapshots, create -ETIMEDOUT (timeout_s: > 0 wait at
- * most so long for the snapshot to be safe, 0 for ever, < 0 do not wait).  rollback drops all newer
- * snapshots.  list: as ovsshm_list, oldest first.  is_synced: 1 or 0.
+ * -EEXIST duplicate, -EOPNOTSUPP the store has no snapshots, create -ETIMEDOUT (timeout_s: > 0 wait
+ * at most so long for the snapshot to be safe, 0 for ever, < 0 do not wait).  rollback drops all
+ * newer snapshots.  list: as ovsshm_list, oldest first.  is_synced: 1 or 0.
  */
 int ovsshm_snapshot_create(struct ovsshm_conn *conn, const char *volume, const char *snapshot,
                            int64_t timeout_s);
@@ -102,18 +103,18 @@ int ovsshm_snapshot_list(struct ovsshm_conn *conn, const char *volume, const cha
 
 /* Zeroed members mean the default. */
 struct ovsshm_open_params {
-    uint32_t mode;                         /* OVSSHM_MODE_READ or _WRITE; default READ */
-    uint32_t queues;                       /* 1 */
-    uint32_t depth;                        /* requests in flight per queue; 256 */
-    uint32_t resv;                         /* 0 */
-    uint64_t arena_bytes;                  /* shared buffers; 64 MiB, or the server's limit if less */
-    uint64_t spin_ns_max;                  /* cap of the self-tuning poll; UINT64_MAX = never poll */
+    uint32_t mode;        /* OVSSHM_MODE_READ or _WRITE; default READ */
+    uint32_t queues;      /* 1 */
+    uint32_t depth;       /* requests in flight per queue; 256 */
+    uint32_t resv;        /* 0 */
+    uint64_t arena_bytes; /* shared buffers; 64 MiB, or the server's limit if less */
+    uint64_t spin_ns_max; /* cap of the self-tuning poll; UINT64_MAX = never poll */
 };
 
 /*
- * Opens a volume on a session of its own (a second socket connection); conn may be closed afterwards.
- * params NULL: defaults.  -ENOENT, -EBUSY another session has it open for writing and so do we want
- * to, -EINVAL bad name or parameter, -EROFS the store cannot write.
+ * Opens a volume on a session of its own (a second socket connection); conn may be closed
+ * afterwards. params NULL: defaults.  -ENOENT, -EBUSY another session has it open for writing and
+ * so do we want to, -EINVAL bad name or parameter, -EROFS the store cannot write.
  */
 int ovsshm_open(struct ovsshm_conn *conn, const char *name, const struct ovsshm_open_params *params,
                 struct ovsshm_volume **volume);
@@ -125,14 +126,14 @@ void ovsshm_close(struct ovsshm_volume *volume);
 
 /* Limits and layout, fixed while it is open. */
 struct ovsshm_limits {
-    uint32_t block_bytes;                  /* offsets and lengths must be multiples; 1 = any */
-    uint32_t request_bytes_max;            /* longer reads and writes are split by the library */
+    uint32_t block_bytes;       /* offsets and lengths must be multiples; 1 = any */
+    uint32_t request_bytes_max; /* longer reads and writes are split by the library */
     uint32_t range_bytes_max;
     uint32_t depth;
     uint32_t queues;
     uint32_t resv;
     uint64_t arena_bytes;
-    uint64_t capabilities;                 /* enum ovsshm_capability */
+    uint64_t capabilities; /* enum ovsshm_capability */
 };
 const struct ovsshm_limits *ovsshm_volume_limits(const struct ovsshm_volume *volume);
 
@@ -167,31 +168,32 @@ bool ovsshm_buffer_is_shared(const struct ovsshm_volume *volume, const void *add
 
 /* One request.  Zeroed members mean none. */
 struct ovsshm_io {
-    uint8_t op;                            /* enum ovsshm_op */
-    uint8_t flags;                         /* OVSSHM_SQE_FUA, OVSSHM_SQE_MAY_UNMAP */
+    uint8_t op;    /* enum ovsshm_op */
+    uint8_t flags; /* OVSSHM_SQE_FUA, OVSSHM_SQE_MAY_UNMAP */
     uint16_t resv;
-    uint32_t iov_count;                    /* > 0: iov is used instead of buffer */
-    uint64_t offset_bytes;                 /* in the volume */
-    uint64_t length_bytes;                 /* of the volume range; with iov the sum of its lengths */
+    uint32_t iov_count;    /* > 0: iov is used instead of buffer */
+    uint64_t offset_bytes; /* in the volume */
+    uint64_t length_bytes; /* of the volume range; with iov the sum of its lengths */
     union {
-        void *buffer;                      /* anywhere: outside of the arena it is bounced */
-        const struct iovec *iov;           /* the array too must live until completion */
+        void *buffer;            /* anywhere: outside of the arena it is bounced */
+        const struct iovec *iov; /* the array too must live until completion */
     };
-    uint64_t extents_max;                  /* block-status: room of buffer (struct ovsshm_extent[]) */
-    uint64_t user_data;                    /* returned with the completion */
+    uint64_t extents_max; /* block-status: room of buffer (struct ovsshm_extent[]) */
+    uint64_t user_data;   /* returned with the completion */
 };
 
 struct ovsshm_completion {
     uint64_t user_data;
-    int64_t result;                        /* see below, or -errno */
+    int64_t result; /* see below, or -errno */
 };
 
 /*
  * Results.  read: bytes, short only at the end of the volume, 0 beyond it; write: all bytes; flush,
- * discard, write-zeroes: 0; block-status: number of extents, which start at offset_bytes and may end
- * before offset + length.  Errors: -EFBIG a write, discard or write-zeroes reaches beyond the end,
- * -EINVAL misaligned to block_bytes, -EBADF not open for writing, -EOPNOTSUPP the store cannot,
- * -ENOSPC, -EIO, -ENOTCONN the server went away first (the request may or may not have been done).
+ * discard, write-zeroes: 0; block-status: number of extents, which start at offset_bytes and may
+ * end before offset + length.  Errors: -EFBIG a write, discard or write-zeroes reaches beyond the
+ * end, -EINVAL misaligned to block_bytes, -EBADF not open for writing, -EOPNOTSUPP the store
+ * cannot, -ENOSPC, -EIO, -ENOTCONN the server went away first (the request may or may not have been
+ * done).
  *
  * Requests in flight together may be done in any order.  A flush covers all writes completed before
  * it was submitted.
@@ -206,7 +208,8 @@ struct ovsshm_volume *ovsshm_queue_volume(struct ovsshm_queue *queue);
  */
 int ovsshm_queue_prep(struct ovsshm_queue *queue, const struct ovsshm_io *io);
 
-/* Makes all prepared requests visible and rings the doorbell if the server sleeps.  Their number. */
+/* Makes all prepared requests visible and rings the doorbell if the server sleeps.  Their number.
+ */
 int ovsshm_queue_submit(struct ovsshm_queue *queue);
 
 /* Stores at most `count` completions; never blocks.  Their number. */
@@ -215,14 +218,15 @@ int ovsshm_queue_poll(struct ovsshm_queue *queue, struct ovsshm_completion *comp
 
 /*
  * As poll, but when there is none, polls on for as long as that has lately been worth it (at most
- * spin_ns_max; not at all when it would keep the server from running).  0: arm, and sleep on the fd.
+ * spin_ns_max; not at all when it would keep the server from running).  0: arm, and sleep on the
+ * fd.
  */
 int ovsshm_queue_spin(struct ovsshm_queue *queue, struct ovsshm_completion *completions,
                       unsigned count);
 
 /*
- * As spin, then sleeps.  timeout_ns < 0: no limit.  0 = timed out or nothing in flight.  Ends within
- * bounded time when the server dies: its requests complete with -ENOTCONN.
+ * As spin, then sleeps.  timeout_ns < 0: no limit.  0 = timed out or nothing in flight.  Ends
+ * within bounded time when the server dies: its requests complete with -ENOTCONN.
  */
 int ovsshm_queue_wait(struct ovsshm_queue *queue, struct ovsshm_completion *completions,
                       unsigned count, int64_t timeout_ns);
@@ -230,7 +234,8 @@ int ovsshm_queue_wait(struct ovsshm_queue *queue, struct ovsshm_completion *comp
 /*
  * For event loops.  The fd is readable when completions, an event of the server or the server's end
  * wait; it belongs to the queue.  Before sleeping on it: ovsshm_queue_arm(), and sleep only if that
- * returns 0 (1: there is something to poll already).  After waking: ovsshm_queue_disarm(), then poll.
+ * returns 0 (1: there is something to poll already).  After waking: ovsshm_queue_disarm(), then
+ * poll.
  */
 int ovsshm_queue_fd(const struct ovsshm_queue *queue);
 int ovsshm_queue_arm(struct ovsshm_queue *queue);
@@ -245,9 +250,9 @@ unsigned ovsshm_queue_in_flight(const struct ovsshm_queue *queue);
 /* What the queue has cost so far; exact, for tests and cost sheets. */
 struct ovsshm_queue_counters {
     uint64_t requests;
-    uint64_t doorbells;                    /* rung towards the server: one system call each */
-    uint64_t sleeps;                       /* in ovsshm_queue_wait or armed by the user */
-    uint64_t bounced_bytes;                /* copied between the user's memory and the arena */
+    uint64_t doorbells;     /* rung towards the server: one system call each */
+    uint64_t sleeps;        /* in ovsshm_queue_wait or armed by the user */
+    uint64_t bounced_bytes; /* copied between the user's memory and the arena */
 };
 struct ovsshm_queue_counters ovsshm_queue_counters(const struct ovsshm_queue *queue);
 

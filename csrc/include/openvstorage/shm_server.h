@@ -10,7 +10,8 @@
  *
  * Ownership: destroy functions accept NULL.  The server borrows the store, which must outlive it.
  *
- * Errors: 0 or -errno; where a `struct ovsshm_error *` is passed it then holds a sentence for people.
+ * Errors: 0 or -errno; where a `struct ovsshm_error *` is passed it then holds a sentence for
+ * people.
  */
 #ifndef OPENVSTORAGE_SHM_SERVER_H
 #define OPENVSTORAGE_SHM_SERVER_H
@@ -46,7 +47,7 @@ enum ovsshm_log_level {
 typedef void (*ovsshm_log_fn)(void *arg, enum ovsshm_log_level level, const char *line);
 
 struct ovsshm_log {
-    ovsshm_log_fn write;                   /* NULL: silence */
+    ovsshm_log_fn write; /* NULL: silence */
     void *arg;
 };
 
@@ -56,7 +57,7 @@ struct ovsshm_store_option {
 };
 
 struct ovsshm_store_params {
-    const char *pool;                      /* directory, or NULL for stores that need none */
+    const char *pool;                          /* directory, or NULL for stores that need none */
     const struct ovsshm_store_option *options; /* "key=value" of the command line and the config */
     unsigned option_count;
     struct ovsshm_log log;
@@ -65,13 +66,13 @@ struct ovsshm_store_params {
 /* A store and an open volume of it: the store puts these first in its own structures. */
 struct ovsshm_store {
     const struct ovsshm_store_type *type;
-    uint64_t capabilities;                 /* enum ovsshm_capability */
+    uint64_t capabilities; /* enum ovsshm_capability */
 };
 
 struct ovsshm_store_volume {
     struct ovsshm_store *store;
-    uint64_t size_bytes;                   /* kept right by volume_open, volume_resize, rollback */
-    uint32_t block_bytes;                  /* requests are aligned to this; 1 = any */
+    uint64_t size_bytes;  /* kept right by volume_open, volume_resize, rollback */
+    uint32_t block_bytes; /* requests are aligned to this; 1 = any */
 };
 
 /*
@@ -82,15 +83,15 @@ struct ovsshm_store_volume {
 struct ovsshm_request {
     struct ovsshm_store_volume *volume;
     uint64_t offset_bytes;
-    uint32_t length_bytes;                 /* flush: 0 */
-    uint8_t op;                            /* enum ovsshm_op */
-    uint8_t flags;                         /* enum ovsshm_sqe_flag: FUA, MAY_UNMAP */
+    uint32_t length_bytes; /* flush: 0 */
+    uint8_t op;            /* enum ovsshm_op */
+    uint8_t flags;         /* enum ovsshm_sqe_flag: FUA, MAY_UNMAP */
     uint16_t resv;
-    struct iovec *iov;                     /* read, write: data.  The store may modify the array. */
+    struct iovec *iov; /* read, write: data.  The store may modify the array. */
     uint32_t iov_count;
-    uint32_t extents_max;                  /* block-status: room in extents */
-    struct ovsshm_extent *extents;         /* private memory, filled from offset_bytes on */
-    void *store_private[4];                /* for the store, until completion */
+    uint32_t extents_max;          /* block-status: room in extents */
+    struct ovsshm_extent *extents; /* private memory, filled from offset_bytes on */
+    void *store_private[4];        /* for the store, until completion */
 };
 
 /*
@@ -104,24 +105,26 @@ void ovsshm_request_complete(struct ovsshm_request *request, int32_t result);
  * complete everything inside submit() need none.
  */
 struct ovsshm_store_type {
-    uint32_t abi;                          /* OVSSHM_STORE_ABI */
+    uint32_t abi; /* OVSSHM_STORE_ABI */
     uint32_t resv;
-    const char *name;                      /* "file" */
-    const char *summary;                   /* one line for --help */
-    const char *options;                   /* help text of the options, one per line, or NULL */
+    const char *name;    /* "file" */
+    const char *summary; /* one line for --help */
+    const char *options; /* help text of the options, one per line, or NULL */
 
     int (*create)(const struct ovsshm_store_params *params, struct ovsshm_store **store,
                   struct ovsshm_error *error);
     void (*destroy)(struct ovsshm_store *store);
 
     /*
-     * Management, by worker threads; may block.  Calls that name the same volume never overlap.  NULL
-     * for what the store cannot do.  Names and sizes are valid.  list: as ovsshm_list in shm.h.
+     * Management, by worker threads; may block.  Calls that name the same volume never overlap.
+     * NULL for what the store cannot do.  Names and sizes are valid.  list: as ovsshm_list in
+     * shm.h.
      */
     int (*volume_create)(struct ovsshm_store *store, const char *name, uint64_t size_bytes,
                          struct ovsshm_error *error);
     int (*volume_remove)(struct ovsshm_store *store, const char *name, struct ovsshm_error *error);
-    int (*volume_stat)(struct ovsshm_store *store, const char *name, struct ovsshm_volume_info *info);
+    int (*volume_stat)(struct ovsshm_store *store, const char *name,
+                       struct ovsshm_volume_info *info);
     int (*volume_list)(struct ovsshm_store *store, const char *after,
                        struct ovsshm_volume_info *infos, unsigned count);
     /* Grows; the server has refused to shrink.  open: the volume if it is open, else NULL. */
@@ -131,8 +134,8 @@ struct ovsshm_store_type {
 
     /* As above.  If the volume is open, it is passed and no request of it is in flight. */
     int (*snapshot_create)(struct ovsshm_store *store, const char *volume,
-                           struct ovsshm_store_volume *open, const char *snapshot, int64_t timeout_s,
-                           struct ovsshm_error *error);
+                           struct ovsshm_store_volume *open, const char *snapshot,
+                           int64_t timeout_s, struct ovsshm_error *error);
     int (*snapshot_rollback)(struct ovsshm_store *store, const char *volume,
                              struct ovsshm_store_volume *open, const char *snapshot,
                              struct ovsshm_error *error);
@@ -150,7 +153,8 @@ struct ovsshm_store_type {
     /* Data path, all by the one reactor that owns the group. */
     int (*group_create)(struct ovsshm_store *store, void **group);
     void (*group_destroy)(void *group);
-    /* Starts requests of any volumes of this store; they may complete inside.  Must not block long. */
+    /* Starts requests of any volumes of this store; they may complete inside.  Must not block long.
+     */
     void (*submit)(struct ovsshm_store *store, void *group, struct ovsshm_request **requests,
                    unsigned count);
     /* Completes what is finished; called while requests are in flight.  Their number. */
@@ -175,22 +179,22 @@ struct ovsshm_server;
 
 /* Zeroed members mean the default. */
 struct ovsshm_server_params {
-    const char *socket_path;               /* required */
-    uint32_t socket_mode;                  /* permissions; 0660 */
-    uint32_t reactors;                     /* threads; 1 per 2 CPUs, at least 1, at most 4 */
-    bool socket_owner_set;                 /* chown the socket to these */
+    const char *socket_path; /* required */
+    uint32_t socket_mode;    /* permissions; 0660 */
+    uint32_t reactors;       /* threads; 1 per 2 CPUs, at least 1, at most 4 */
+    bool socket_owner_set;   /* chown the socket to these */
     uid_t socket_uid;
     gid_t socket_gid;
-    const uid_t *allow_uids;               /* peers by SO_PEERCRED besides root and our own uid; */
-    unsigned allow_uid_count;              /* both lists empty: everybody the socket admits */
+    const uid_t *allow_uids;  /* peers by SO_PEERCRED besides root and our own uid; */
+    unsigned allow_uid_count; /* both lists empty: everybody the socket admits */
     const gid_t *allow_gids;
     unsigned allow_gid_count;
-    uint32_t depth_max;                    /* 4096 */
-    uint32_t queues_max;                   /* 64 */
-    uint32_t request_bytes_max;            /* 1 MiB */
-    uint32_t connections_max;              /* 1024 */
-    uint64_t arena_bytes_max;              /* per session; 256 MiB */
-    uint64_t spin_ns_max;                  /* cap of the self-tuning poll; UINT64_MAX = never poll */
+    uint32_t depth_max;         /* 4096 */
+    uint32_t queues_max;        /* 64 */
+    uint32_t request_bytes_max; /* 1 MiB */
+    uint32_t connections_max;   /* 1024 */
+    uint64_t arena_bytes_max;   /* per session; 256 MiB */
+    uint64_t spin_ns_max;       /* cap of the self-tuning poll; UINT64_MAX = never poll */
     struct ovsshm_log log;
 };
 
@@ -202,8 +206,8 @@ int ovsshm_server_create(const struct ovsshm_server_params *params, struct ovssh
 int ovsshm_server_start(struct ovsshm_server *server, struct ovsshm_error *error);
 
 /*
- * Stops accepting, tells clients, lets requests in flight finish for at most drain_ns, then ends all
- * sessions and joins the threads.  0, or -ETIMEDOUT when requests had to be dropped.
+ * Stops accepting, tells clients, lets requests in flight finish for at most drain_ns, then ends
+ * all sessions and joins the threads.  0, or -ETIMEDOUT when requests had to be dropped.
  */
 int ovsshm_server_stop(struct ovsshm_server *server, uint64_t drain_ns);
 

@@ -5,10 +5,11 @@
  * bytes (ordering, states, recovery) are in docs/PROTOCOL.md, which a test compares with this file.
  *
  * Both ends run on one host, so integers are in host byte order.  Structures are naturally aligned
- * with explicit padding; reserved members are zero when sent and refused when not.  The part between
- * the cdef marks is also read by cffi: literal #defines, enums and plain structs only.
+ * with explicit padding; reserved members are zero when sent and refused when not.  The part
+ * between the cdef marks is also read by cffi: literal #defines, enums and plain structs only.
  *
- * Units: *_bytes in bytes, *_ns in nanoseconds, *_s in seconds.  "-errno" is a negative Linux errno.
+ * Units: *_bytes in bytes, *_ns in nanoseconds, *_s in seconds.  "-errno" is a negative Linux
+ * errno.
  */
 #ifndef OPENVSTORAGE_SHM_WIRE_H
 #define OPENVSTORAGE_SHM_WIRE_H
@@ -17,27 +18,27 @@
 
 /* [cdef-begin] */
 
-#define OVSSHM_MAGIC 0x4d48534f            /* "OSHM", first word of each message */
+#define OVSSHM_MAGIC 0x4d48534f                /* "OSHM", first word of each message */
 #define OVSSHM_REGION_MAGIC 0x474552306d687376 /* "vshm0REG", first word of the region */
-#define OVSSHM_VERSION 1                   /* protocol version; one number, no minor */
+#define OVSSHM_VERSION 1                       /* protocol version; one number, no minor */
 
-#define OVSSHM_NAME_BYTES 256              /* name field: at most 254 bytes and a NUL */
-#define OVSSHM_IDENT_BYTES 64              /* free-text field: program names, store names */
-#define OVSSHM_MSG_BYTES_MAX 65536         /* header and payload of one control message */
+#define OVSSHM_NAME_BYTES 256      /* name field: at most 254 bytes and a NUL */
+#define OVSSHM_IDENT_BYTES 64      /* free-text field: program names, store names */
+#define OVSSHM_MSG_BYTES_MAX 65536 /* header and payload of one control message */
 #define OVSSHM_QUEUES_MAX 64
 #define OVSSHM_DEPTH_MIN 1
 #define OVSSHM_DEPTH_MAX 4096
 #define OVSSHM_DEPTH_DEFAULT 256
 #define OVSSHM_REQUEST_BYTES_DEFAULT 1048576
-#define OVSSHM_RANGE_BYTES_MAX 1073741824  /* longest discard, write-zeroes, block-status */
+#define OVSSHM_RANGE_BYTES_MAX 1073741824 /* longest discard, write-zeroes, block-status */
 #define OVSSHM_SEGMENTS_MAX 1024
-#define OVSSHM_SECTOR_BYTES 512            /* volume sizes are multiples of this */
-#define OVSSHM_PAGE_BYTES 4096             /* alignment of the parts of a region */
+#define OVSSHM_SECTOR_BYTES 512 /* volume sizes are multiples of this */
+#define OVSSHM_PAGE_BYTES 4096  /* alignment of the parts of a region */
 
 /* Feature bits: hello carries what the client knows, the reply what both will use. */
 enum ovsshm_feature {
-    OVSSHM_FEATURE_SEGMENTS = 1u << 0,     /* scatter/gather lists in the arena */
-    OVSSHM_FEATURE_EVENTS = 1u << 1,       /* the server may send events */
+    OVSSHM_FEATURE_SEGMENTS = 1u << 0, /* scatter/gather lists in the arena */
+    OVSSHM_FEATURE_EVENTS = 1u << 1,   /* the server may send events */
 };
 
 /* ovsshm_msg.type */
@@ -65,44 +66,44 @@ enum ovsshm_msg_type {
 
 /* ovsshm_msg.flags */
 enum ovsshm_msg_flag {
-    OVSSHM_MSG_REPLY = 1u << 0,            /* answers the request with the same id */
+    OVSSHM_MSG_REPLY = 1u << 0, /* answers the request with the same id */
 };
 
 /* Header of each control message; one SOCK_SEQPACKET packet = header + payload. */
 struct ovsshm_msg {
-    uint32_t magic;                        /* OVSSHM_MAGIC */
-    uint16_t type;                         /* enum ovsshm_msg_type */
-    uint16_t flags;                        /* enum ovsshm_msg_flag */
-    uint32_t id;                           /* chosen by the client, echoed; 0 in events */
-    int32_t status;                        /* reply: 0 or -errno; otherwise 0 */
-    uint32_t payload_bytes;                /* bytes after this header */
+    uint32_t magic;         /* OVSSHM_MAGIC */
+    uint16_t type;          /* enum ovsshm_msg_type */
+    uint16_t flags;         /* enum ovsshm_msg_flag */
+    uint32_t id;            /* chosen by the client, echoed; 0 in events */
+    int32_t status;         /* reply: 0 or -errno; otherwise 0 */
+    uint32_t payload_bytes; /* bytes after this header */
     uint32_t resv[3];
 };
 
 /* Payload of any reply with status < 0. */
 struct ovsshm_msg_reason {
-    char reason[OVSSHM_NAME_BYTES];        /* for people, NUL-terminated UTF-8 */
+    char reason[OVSSHM_NAME_BYTES]; /* for people, NUL-terminated UTF-8 */
 };
 
 struct ovsshm_msg_hello {
-    uint32_t version_min;                  /* lowest and highest version the client speaks */
+    uint32_t version_min; /* lowest and highest version the client speaks */
     uint32_t version_max;
-    uint64_t features;                     /* enum ovsshm_feature */
-    char client[OVSSHM_IDENT_BYTES];       /* program name, for the server's log */
+    uint64_t features;               /* enum ovsshm_feature */
+    char client[OVSSHM_IDENT_BYTES]; /* program name, for the server's log */
 };
 
 struct ovsshm_msg_hello_reply {
-    uint32_t version;                      /* the version to use from now on */
+    uint32_t version; /* the version to use from now on */
     uint32_t queues_max;
-    uint64_t features;                     /* subset of the client's */
+    uint64_t features; /* subset of the client's */
     uint32_t depth_max;
-    uint32_t request_bytes_max;            /* longest read or write */
-    uint32_t range_bytes_max;              /* longest discard, write-zeroes, block-status */
+    uint32_t request_bytes_max; /* longest read or write */
+    uint32_t range_bytes_max;   /* longest discard, write-zeroes, block-status */
     uint32_t segments_max;
     uint64_t arena_bytes_max;
-    uint64_t capabilities;                 /* enum ovsshm_capability of the store */
-    char server[OVSSHM_IDENT_BYTES];       /* implementation and version */
-    char store[OVSSHM_IDENT_BYTES];        /* store type: "file", "memory", ... */
+    uint64_t capabilities;           /* enum ovsshm_capability of the store */
+    char server[OVSSHM_IDENT_BYTES]; /* implementation and version */
+    char store[OVSSHM_IDENT_BYTES];  /* store type: "file", "memory", ... */
 };
 
 /* What a store can do; an op without its bit completes with -EOPNOTSUPP. */
@@ -113,7 +114,7 @@ enum ovsshm_capability {
     OVSSHM_CAP_BLOCK_STATUS = 1u << 3,
     OVSSHM_CAP_RESIZE = 1u << 4,
     OVSSHM_CAP_SNAPSHOT = 1u << 5,
-    OVSSHM_CAP_MANAGE = 1u << 6,           /* create and remove volumes */
+    OVSSHM_CAP_MANAGE = 1u << 6, /* create and remove volumes */
 };
 
 /* create, resize: name and size.  remove, stat: size_bytes = 0.  list: name = last name seen. */
@@ -127,63 +128,64 @@ struct ovsshm_msg_volume {
 struct ovsshm_volume_info {
     char name[OVSSHM_NAME_BYTES];
     uint64_t size_bytes;
-    uint64_t allocated_bytes;              /* what the store holds for it */
-    uint32_t block_bytes;                  /* requests must be aligned to this; 1 = any */
-    uint32_t writers;                      /* sessions that have it open for writing: 0 or 1 */
-    uint32_t readers;                      /* sessions that have it open read-only */
+    uint64_t allocated_bytes; /* what the store holds for it */
+    uint32_t block_bytes;     /* requests must be aligned to this; 1 = any */
+    uint32_t writers;         /* sessions that have it open for writing: 0 or 1 */
+    uint32_t readers;         /* sessions that have it open read-only */
     uint32_t snapshots;
 };
 
 /* Head of the reply to list and snapshot list; `count` elements follow. */
 struct ovsshm_msg_list_reply {
     uint32_t count;
-    uint32_t more;                         /* 1: ask again with the last name */
+    uint32_t more; /* 1: ask again with the last name */
 };
 
 /* All snapshot messages.  list: snapshot = last name seen. */
 struct ovsshm_msg_snapshot {
     char volume[OVSSHM_NAME_BYTES];
     char snapshot[OVSSHM_NAME_BYTES];
-    int64_t timeout_s;                     /* create: > 0 wait at most, 0 for ever, < 0 do not wait */
+    int64_t timeout_s; /* create: > 0 wait at most, 0 for ever, < 0 do not wait */
     uint64_t resv;
 };
 
 struct ovsshm_snapshot_info {
     char name[OVSSHM_NAME_BYTES];
-    uint64_t size_bytes;                   /* of the volume when the snapshot was made */
+    uint64_t size_bytes; /* of the volume when the snapshot was made */
     uint64_t allocated_bytes;
-    int64_t created_ns;                    /* CLOCK_REALTIME */
+    int64_t created_ns; /* CLOCK_REALTIME */
     uint64_t resv;
 };
 
 struct ovsshm_msg_synced_reply {
-    uint32_t synced;                       /* 1: the snapshot is safe in the store */
+    uint32_t synced; /* 1: the snapshot is safe in the store */
     uint32_t resv;
 };
 
 /* ovsshm_msg_open.mode, ovsshm_msg_set_mode.mode */
 enum ovsshm_mode {
     OVSSHM_MODE_READ = 1,
-    OVSSHM_MODE_WRITE = 2,                 /* read and write; one session per volume */
+    OVSSHM_MODE_WRITE = 2, /* read and write; one session per volume */
 };
 
 struct ovsshm_msg_open {
     char name[OVSSHM_NAME_BYTES];
-    uint32_t mode;                         /* enum ovsshm_mode */
-    uint32_t queues;                       /* 1 to queues_max */
-    uint32_t depth;                        /* requests in flight per queue, 1 to depth_max */
+    uint32_t mode;   /* enum ovsshm_mode */
+    uint32_t queues; /* 1 to queues_max */
+    uint32_t depth;  /* requests in flight per queue, 1 to depth_max */
     uint32_t resv0;
-    uint64_t arena_bytes;                  /* multiple of OVSSHM_PAGE_BYTES, at most arena_bytes_max */
+    uint64_t arena_bytes; /* multiple of OVSSHM_PAGE_BYTES, at most arena_bytes_max */
     uint64_t resv1;
 };
 
 /*
  * With it come 1 + 2 * queues file descriptors by SCM_RIGHTS: the region, then for each queue the
- * doorbell the server sleeps on (client rings) and the doorbell the client sleeps on (server rings).
+ * doorbell the server sleeps on (client rings) and the doorbell the client sleeps on (server
+ * rings).
  */
 struct ovsshm_msg_open_reply {
     uint64_t region_bytes;
-    uint64_t size_bytes;                   /* of the volume */
+    uint64_t size_bytes; /* of the volume */
     uint32_t block_bytes;
     uint32_t queues;
     uint32_t depth;
@@ -191,19 +193,19 @@ struct ovsshm_msg_open_reply {
 };
 
 struct ovsshm_msg_set_mode {
-    uint32_t mode;                         /* enum ovsshm_mode */
+    uint32_t mode; /* enum ovsshm_mode */
     uint32_t resv;
 };
 
 /* ovsshm_msg_event.event */
 enum ovsshm_event_type {
-    OVSSHM_EVENT_RESIZED = 1,              /* value = new size in bytes */
-    OVSSHM_EVENT_DRAINING = 2,             /* the server is going to stop */
-    OVSSHM_EVENT_ENDED = 3,                /* value = -errno; the session is over, see reason */
+    OVSSHM_EVENT_RESIZED = 1,  /* value = new size in bytes */
+    OVSSHM_EVENT_DRAINING = 2, /* the server is going to stop */
+    OVSSHM_EVENT_ENDED = 3,    /* value = -errno; the session is over, see reason */
 };
 
 struct ovsshm_msg_event {
-    uint32_t event;                        /* enum ovsshm_event_type */
+    uint32_t event; /* enum ovsshm_event_type */
     uint32_t resv;
     int64_t value;
     char reason[OVSSHM_NAME_BYTES];
@@ -212,39 +214,39 @@ struct ovsshm_msg_event {
 /* Totals since the server started. */
 struct ovsshm_status {
     uint64_t uptime_ns;
-    uint32_t connections;                  /* control connections now */
-    uint32_t sessions;                     /* open volumes now, one per open */
-    uint32_t reactors;                     /* threads that serve rings */
+    uint32_t connections; /* control connections now */
+    uint32_t sessions;    /* open volumes now, one per open */
+    uint32_t reactors;    /* threads that serve rings */
     uint32_t pid;
-    uint64_t requests;                     /* completed, all ops */
-    uint64_t errors;                       /* of these, with a negative result */
+    uint64_t requests; /* completed, all ops */
+    uint64_t errors;   /* of these, with a negative result */
     uint64_t read_bytes;
     uint64_t written_bytes;
-    uint64_t doorbells;                    /* rung towards clients */
-    uint64_t sleeps;                       /* times a reactor slept */
-    uint64_t violations;                   /* sessions ended for breaking the protocol */
+    uint64_t doorbells;  /* rung towards clients */
+    uint64_t sleeps;     /* times a reactor slept */
+    uint64_t violations; /* sessions ended for breaking the protocol */
     uint64_t resv[4];
 };
 
 /* First bytes of a region.  Written once by the server, except volume_bytes. */
 struct ovsshm_region_header {
-    uint64_t magic;                        /* OVSSHM_REGION_MAGIC */
-    uint32_t version;                      /* OVSSHM_VERSION */
-    uint32_t header_bytes;                 /* sizeof(struct ovsshm_region_header) */
-    uint64_t features;                     /* as agreed in hello */
+    uint64_t magic;        /* OVSSHM_REGION_MAGIC */
+    uint32_t version;      /* OVSSHM_VERSION */
+    uint32_t header_bytes; /* sizeof(struct ovsshm_region_header) */
+    uint64_t features;     /* as agreed in hello */
     uint64_t region_bytes;
     uint32_t queue_count;
-    uint32_t depth;                        /* in-flight limit of each queue */
-    uint32_t entries;                      /* of each ring: power of two >= depth */
+    uint32_t depth;   /* in-flight limit of each queue */
+    uint32_t entries; /* of each ring: power of two >= depth */
     uint32_t block_bytes;
-    uint64_t queues_offset;                /* of queue 0, from the start of the region */
-    uint64_t queue_stride_bytes;           /* from one queue to the next */
-    uint64_t sqes_offset;                  /* from the start of a queue */
-    uint64_t cqes_offset;                  /* from the start of a queue */
-    uint64_t arena_offset;                 /* from the start of the region */
+    uint64_t queues_offset;      /* of queue 0, from the start of the region */
+    uint64_t queue_stride_bytes; /* from one queue to the next */
+    uint64_t sqes_offset;        /* from the start of a queue */
+    uint64_t cqes_offset;        /* from the start of a queue */
+    uint64_t arena_offset;       /* from the start of the region */
     uint64_t arena_bytes;
     uint64_t resv0[4];
-    uint64_t volume_bytes;                 /* server writes, client reads: current size */
+    uint64_t volume_bytes; /* server writes, client reads: current size */
     uint64_t resv1[7];
 };
 
@@ -253,21 +255,21 @@ struct ovsshm_region_header {
  * side writes while the other polls it has a cache line of its own.
  */
 struct ovsshm_ring_words {
-    uint32_t sq_tail;                      /* client: entries published */
-    uint32_t client_cpu;                   /* client: CPU it runs on + 1; 0 = unknown */
+    uint32_t sq_tail;    /* client: entries published */
+    uint32_t client_cpu; /* client: CPU it runs on + 1; 0 = unknown */
     uint32_t pad0[14];
-    uint32_t cq_head;                      /* client: entries consumed */
+    uint32_t cq_head; /* client: entries consumed */
     uint32_t pad1[15];
-    uint32_t client_armed;                 /* client sets before it sleeps, server clears and rings */
+    uint32_t client_armed; /* client sets before it sleeps, server clears and rings */
     uint32_t pad2[15];
     uint32_t resv0[16];
 
-    uint32_t cq_tail;                      /* server: entries published */
-    uint32_t server_cpu;                   /* server: CPU it runs on + 1; 0 = unknown */
+    uint32_t cq_tail;    /* server: entries published */
+    uint32_t server_cpu; /* server: CPU it runs on + 1; 0 = unknown */
     uint32_t pad3[14];
-    uint32_t sq_head;                      /* server: entries consumed */
+    uint32_t sq_head; /* server: entries consumed */
     uint32_t pad4[15];
-    uint32_t server_armed;                 /* server sets before it sleeps, client clears and rings */
+    uint32_t server_armed; /* server sets before it sleeps, client clears and rings */
     uint32_t pad5[15];
     uint32_t resv1[16];
 };
@@ -279,30 +281,30 @@ enum ovsshm_op {
     OVSSHM_OP_FLUSH = 3,
     OVSSHM_OP_DISCARD = 4,
     OVSSHM_OP_WRITE_ZEROES = 5,
-    OVSSHM_OP_BLOCK_STATUS = 6,            /* buffer receives struct ovsshm_extent */
+    OVSSHM_OP_BLOCK_STATUS = 6, /* buffer receives struct ovsshm_extent */
 };
 
 /* ovsshm_sqe.flags */
 enum ovsshm_sqe_flag {
-    OVSSHM_SQE_FUA = 1u << 0,              /* write, write-zeroes: durable when completed */
-    OVSSHM_SQE_MAY_UNMAP = 1u << 1,        /* write-zeroes: the range may become a hole */
-    OVSSHM_SQE_SEGMENTS = 1u << 2,         /* buffer_offset names a list of segments */
+    OVSSHM_SQE_FUA = 1u << 0,       /* write, write-zeroes: durable when completed */
+    OVSSHM_SQE_MAY_UNMAP = 1u << 1, /* write-zeroes: the range may become a hole */
+    OVSSHM_SQE_SEGMENTS = 1u << 2,  /* buffer_offset names a list of segments */
 };
 
 /* Region numbers in entries and segments. */
-#define OVSSHM_REGION_ARENA 0              /* offsets count from the start of the arena */
+#define OVSSHM_REGION_ARENA 0 /* offsets count from the start of the arena */
 
 /* Submission queue entry, 64 bytes. */
 struct ovsshm_sqe {
-    uint8_t op;                            /* enum ovsshm_op */
-    uint8_t flags;                         /* enum ovsshm_sqe_flag */
-    uint16_t region;                       /* memory the buffer is in */
-    uint32_t length_bytes;                 /* of the volume range; flush: 0 */
-    uint64_t offset_bytes;                 /* in the volume; flush: 0 */
-    uint64_t buffer_offset;                /* in the region; of the list with SEGMENTS */
-    uint64_t user_data;                    /* echoed in the completion */
-    uint32_t buffer_bytes;                 /* block-status: room for extents; otherwise 0 */
-    uint32_t segment_count;                /* with SEGMENTS: 1 to segments_max; otherwise 0 */
+    uint8_t op;             /* enum ovsshm_op */
+    uint8_t flags;          /* enum ovsshm_sqe_flag */
+    uint16_t region;        /* memory the buffer is in */
+    uint32_t length_bytes;  /* of the volume range; flush: 0 */
+    uint64_t offset_bytes;  /* in the volume; flush: 0 */
+    uint64_t buffer_offset; /* in the region; of the list with SEGMENTS */
+    uint64_t user_data;     /* echoed in the completion */
+    uint32_t buffer_bytes;  /* block-status: room for extents; otherwise 0 */
+    uint32_t segment_count; /* with SEGMENTS: 1 to segments_max; otherwise 0 */
     uint64_t resv[3];
 };
 
@@ -317,19 +319,19 @@ struct ovsshm_segment {
 /* Completion queue entry, 16 bytes. */
 struct ovsshm_cqe {
     uint64_t user_data;
-    int32_t result;                        /* bytes done or -errno */
+    int32_t result; /* bytes done or -errno */
     uint32_t resv;
 };
 
 /* ovsshm_extent.flags; 0 = data */
 enum ovsshm_extent_flag {
-    OVSSHM_EXTENT_HOLE = 1u << 0,          /* not allocated */
-    OVSSHM_EXTENT_ZERO = 1u << 1,          /* reads as zeroes */
+    OVSSHM_EXTENT_HOLE = 1u << 0, /* not allocated */
+    OVSSHM_EXTENT_ZERO = 1u << 1, /* reads as zeroes */
 };
 
 struct ovsshm_extent {
     uint64_t length_bytes;
-    uint32_t flags;                        /* enum ovsshm_extent_flag */
+    uint32_t flags; /* enum ovsshm_extent_flag */
     uint32_t resv;
 };
 
