@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: MIT
+# The two commands to know: make demo, make test.  `make help` lists the rest.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+TOP := $(CURDIR)
+VENV := $(TOP)/.venv
+PYTHON ?= /usr/bin/python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+PYTEST_ARGS ?=
+export PATH := $(VENV)/bin:$(PATH)
+
+.PHONY: help
+help: ## This text
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+.PHONY: demo
+demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; compare with NBD and FUSE
+	scripts/demo
+
+.PHONY: test
+test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run every test
+	OVS_QEMU_BUILD="$$(scripts/build-qemu)" python -m pytest $(PYTEST_ARGS) tests
+
+.PHONY: lib
+lib: build-deps ## The C libraries, in build/release
+	$(MAKE) -C csrc all
+
+.PHONY: install
+install: ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
+	$(MAKE) -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+	if [ -e build/qemu/block-openvstorage.so ]; then \
+	    $(MAKE) -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
+	else \
+	    echo 'note: "make preload" first to install ovs-qemu as well'; \
+	fi
+
+.PHONY: preload
+preload: qemu-deps lib ## The driver for the distribution's own QEMU, in build/qemu
+	$(MAKE) -C qemu-patches/preload
+
+.PHONY: qemu
+qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
+	scripts/install-debs qemu-build
+	scripts/build-qemu
+
+.PHONY: lint
+lint: test-deps venv ## ruff, types, clang-format, clang warnings, static analysis
+	scripts/lint
+
+.PHONY: lib-tests
+lib-tests: lib
+	nice $(MAKE) -j2 -C csrc VARIANT=release tests
+	nice $(MAKE) -j2 -C csrc VARIANT=asan tests
+	nice $(MAKE) -j2 -C csrc VARIANT=tsan tests
+
+
+.PHONY: venv
+venv: build-deps
+	scripts/venv $(VENV)
+
+.PHONY: build-deps qemu-deps demo-deps test-deps
+build-deps:
+	scripts/install-debs build
+qemu-deps:
+	scripts/install-debs build qemu
+demo-deps:
+	scripts/install-debs build qemu guest demo
+test-deps:
+	scripts/install-debs build qemu guest demo test
+
+.PHONY: clean
+clean: ## Remove what was built in the checkout (caches outside of it stay)
+	rm -rf build dist .venv *.egg-info shmserver/*.so shmclient/*.so

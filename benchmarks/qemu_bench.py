@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: MIT
+"""Samples of ``qemu-img bench``: requests per second, and CPU of the client and of the server."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.peers import TOP, Peer
+
+SAMPLE_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One shape of load: sequential requests of one size, ``depth`` in flight."""
+
+    block_bytes: int
+    depth: int
+    write: bool = False
+
+    def __str__(self) -> str:
+        unit = f"{self.block_bytes // 1024}k"
+        return f"{unit} {'write' if self.write else 'read'} depth {self.depth}"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run. CPU in microseconds per request, user and system."""
+
+    iops: float
+    client_us: float
+    server_us: float
+
+
+def cpu_ns(pids: tuple[int, ...]) -> int:
+    """CPU time that all threads of these processes have used."""
+    return sum(
+        int((task / "schedstat").read_text().split()[0])
+        for pid in pids
+        for task in Path(f"/proc/{pid}/task").iterdir()
+    )
+
+
+def run(peer: Peer, workload: Workload, count: int) -> Sample:
+    """Runs ``count`` requests; raises subprocess.CalledProcessError when qemu-img fails."""
+    argv = [*peer.prefix, "qemu-img", "bench", *peer.options]
+    argv += ["-c", str(count), "-d", str(workload.depth), "-s", str(workload.block_bytes)]
+    argv += (["-w"] if workload.write else []) + [peer.filename]
+    before = cpu_ns(peer.server_pids)
+    with tempfile.TemporaryFile("w+") as output:
+        process = subprocess.Popen(
+            argv, stdout=output, stderr=subprocess.STDOUT, env=os.environ | peer.env
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        text = output.read()
+    server_ns = cpu_ns(peer.server_pids) - before
+    match = re.search(r"Run completed in ([0-9.]+) seconds", text)
+    if process.returncode or match is None:
+        raise subprocess.CalledProcessError(process.returncode, argv, text)
+    client_s = usage.ru_utime + usage.ru_stime
+    return Sample(
+        iops=count / max(float(match[1]), 1e-3),
+        client_us=client_s * 1e6 / count,
+        server_us=server_ns / 1e3 / count,
+    )
+
+
+def count_for(peer: Peer, workload: Workload, seconds: float) -> int:
+    """Number of requests that take about ``seconds``."""
+    count = 2000
+    while True:
+        sample = run(peer, workload, count)
+        if count / sample.iops > seconds / 8:
+            return max(1000, int(sample.iops * seconds))
+        count *= 4
+
+
+def handover_ns() -> int | None:
+    """Round trip of a polled hand-over between the CPUs now; None when it cannot be built."""
+    probe = TOP / "build/handover"
+    source = TOP / "benchmarks/handover.c"
+    try:
+        if not probe.exists() or probe.stat().st_mtime < source.stat().st_mtime:
+            probe.parent.mkdir(exist_ok=True)
+            build = ["gcc", "-O2", "-pthread", str(source), "-o", str(probe)]
+            subprocess.run(build, check=True, timeout=60)
+        return int(subprocess.run([str(probe)], capture_output=True, timeout=20, check=True).stdout)
+    except (OSError, subprocess.SubprocessError):
+        return None
