@@ -281,7 +281,7 @@ enum ovsshm_op {
     OVSSHM_OP_FLUSH = 3,
     OVSSHM_OP_DISCARD = 4,
     OVSSHM_OP_WRITE_ZEROES = 5,
-    OVSSHM_OP_BLOCK_STATUS = 6, /* buffer receives struct ovsshm_extent */
+    OVSSHM_OP_BLOCK_STATUS = 6, /* buffer receives struct ovsshm_extent[] */
 };
 
 /* ovsshm_sqe.flags */
