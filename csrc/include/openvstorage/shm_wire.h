@@ -319,7 +319,7 @@ struct ovsshm_segment {
 /* Completion queue entry, 16 bytes. */
 struct ovsshm_cqe {
     uint64_t user_data;
-    int32_t result; /* bytes done or -errno */
+    int32_t result; /* read, write: bytes; block-status: extents; otherwise 0; or -errno */
     uint32_t resv;
 };
 
