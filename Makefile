@@ -19,7 +19,7 @@ help: ## This text
 
 .PHONY: demo
 demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; compare with NBD and FUSE
-	scripts/demo
+	python scripts/demo.py
 
 .PHONY: test
 test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run every test
