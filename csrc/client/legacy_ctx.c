@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "legacy.h"
+#include "shared/names.h"
+
+ssize_t
+legacy_result(int64_t rc)
+{
+    if (rc < 0) {
+        errno = (int)-rc;
+        return -1;
+    }
+    return rc;
+}
+
+int
+legacy_name_check(const char *name)
+{
+    return name && name[0] && strlen(name) <= OVSSHM_NAME_BYTES - 2 ? 0 : -EINVAL;
+}
+
+int
+legacy_timespec_check(const struct timespec *deadline)
+{
+    return !deadline || (deadline->tv_nsec >= 0 && deadline->tv_nsec < 1000000000) ? 0 : -EINVAL;
+}
+
+int
+legacy_volume_bytes(uint64_t *size_bytes)
+{
+    uint64_t over = *size_bytes % OVSSHM_SECTOR_BYTES;
+    uint64_t rounded = over ? *size_bytes + (OVSSHM_SECTOR_BYTES - over) : *size_bytes;
+    if (rounded < *size_bytes || ovsshm_size_check(rounded)) {
+        return -EFBIG;
+    }
+    *size_bytes = rounded;
+    return 0;
+}
+
+/*
+ * ENOENT and EACCES are what the historical calls say about volumes, so a socket that is missing or
+ * closed to us must read differently: a program would take it for a volume that is not there.
+ */
+int
+legacy_connect(struct ovsshm_conn **conn)
+{
+    int rc = ovsshm_connect(NULL, conn);
+    return rc == -ENOENT || rc == -EACCES || rc == -EPERM ? -ECONNREFUSED : rc;
+}
+
+ovs_ctx_t *
+ovs_ctx_new(const ovs_ctx_attr_t *attr)
+{
+    if (!attr || attr->transport == LEGACY_TRANSPORT_UNSET) {
+        errno = EINVAL;
+        return NULL;
+    }
+    if (attr->transport == LEGACY_TRANSPORT_NETWORK) {
+        errno = EPROTONOSUPPORT;
+        return NULL;
+    }
+    ovs_ctx_t *ctx = calloc(1, sizeof(*ctx));
+    if (!ctx) {
+        return NULL;
+    }
+    int rc = legacy_buffers_init(&ctx->buffers);
+    if (rc < 0) {
+        free(ctx);
+        errno = -rc;
+        return NULL;
+    }
+    return ctx;
+}
+
+static bool
+oflag_ok(int oflag)
+{
+    return oflag == O_RDONLY || oflag == O_WRONLY || oflag == O_RDWR;
+}
+
+/* A session whose server has gone may be replaced by one on the same volume. */
+static bool
+already_open(const ovs_ctx_t *ctx, const char *name)
+{
+    return ctx->session && !strcmp(legacy_session_name(ctx->session), name) &&
+           ovsshm_volume_state(legacy_session_volume(ctx->session)) == 0;
+}
+
+int
+ovs_ctx_init(ovs_ctx_t *ctx, const char *volume_name, int oflag)
+{
+    if (!ctx || legacy_name_check(volume_name) < 0 || !oflag_ok(oflag)) {
+        return (int)legacy_result(-EINVAL);
+    }
+    if (already_open(ctx, volume_name)) {
+        return (int)legacy_result(-EBUSY);
+    }
+    struct legacy_session *session;
+    int rc = legacy_session_open(volume_name, oflag, &session);
+    if (rc < 0) {
+        return (int)legacy_result(rc);
+    }
+    legacy_session_close(ctx->session);
+    ctx->session = session;
+    ctx->generation++;
+    return 0;
+}
+
+int
+ovs_ctx_destroy(ovs_ctx_t *ctx)
+{
+    if (!ctx) {
+        return (int)legacy_result(-EINVAL);
+    }
+    legacy_session_close(ctx->session);
+    legacy_buffers_destroy(&ctx->buffers);
+    free(ctx);
+    return 0;
+}
