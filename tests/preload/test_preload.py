@@ -17,7 +17,10 @@ PRELOAD_DIR = ROOT / "qemu-patches" / "preload"
 HERE = Path(__file__).resolve().parent
 QEMU_PROGRAMS = ["qemu-img", "qemu-io", "qemu-nbd", "qemu-storage-daemon", "qemu-system-x86_64"]
 
-pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img installed")
+pytestmark = [
+    pytest.mark.qemu,
+    pytest.mark.skipif(shutil.which("qemu-img") is None, reason="no qemu-img installed"),
+]
 
 
 def run(*argv: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
@@ -75,7 +78,7 @@ def test_volume_of_the_driver_is_read(objects: Path) -> None:
     assert "virtual size: 1 MiB" in info.stdout
 
 
-def test_without_the_wrapper_the_driver_is_unknown(objects: Path) -> None:
+def test_without_the_wrapper_the_driver_is_unknown() -> None:
     assert "Unknown protocol 'ovstiny'" in run("qemu-img", "info", "ovstiny:").stderr
 
 
@@ -88,7 +91,9 @@ def test_other_preloads_stay(objects: Path, tmp_path: Path) -> None:
     other = tmp_path / "other.so"
     made = run("gcc", "-shared", "-x", "c", "-o", other, "/dev/null")
     assert made.returncode == 0, made.stderr
-    seen = run(objects / "ovs-qemu", "qemu-img", "info", "ovstiny:environment", LD_PRELOAD=str(other))
+    seen = run(
+        objects / "ovs-qemu", "qemu-img", "info", "ovstiny:environment", LD_PRELOAD=str(other)
+    )
     assert f"LD_PRELOAD={other} OVS_QEMU_PID=(unset)" in seen.stderr
 
 
@@ -166,12 +171,14 @@ def make_program(path: Path, content: str, mode: int) -> Path:
     return path
 
 
-def test_what_cannot_be_run_is_told_by_exit_status_and_reason(objects: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_run_is_told_by_exit_status_and_reason(
+    objects: Path, tmp_path: Path
+) -> None:
     script = make_program(tmp_path / "script", "#!/bin/sh\n", 0o755)
     plain = make_program(tmp_path / "plain", "", 0o644)
     looped = tmp_path / "looped"
     looped.symlink_to(looped)
-    cases = [
+    cases: list[tuple[str | Path, int, str]] = [
         ("no-such-qemu", 127, "no-such-qemu: no such program in PATH"),
         (tmp_path / "absent", 127, "absent: No such file or directory"),
         (tmp_path, 126, "Is a directory"),
