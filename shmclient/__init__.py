@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: MIT
+"""Volumes over shared memory: the client.
+
+    with shmclient.connect() as server:
+        server.create("demo", 1 << 30)
+        with server.open("demo", writable=True) as volume:
+            volume.pwrite(b"hello", 0)
+            volume.flush()
+
+Sizes, offsets and lengths are in bytes.  A refusal is an OSError with the errno and the server's
+reason; a missing volume is a FileNotFoundError, a missing permission a PermissionError, and so on.
+"""
+
+from os import PathLike, fspath
+
+from shmclient._native import (
+    Connection,
+    Extent,
+    Hello,
+    Limits,
+    SnapshotInfo,
+    Status,
+    Volume,
+    VolumeInfo,
+    __version__,
+    default_socket,
+)
+
+__all__ = [
+    "Connection",
+    "Extent",
+    "Hello",
+    "Limits",
+    "SnapshotInfo",
+    "Status",
+    "Volume",
+    "VolumeInfo",
+    "__version__",
+    "connect",
+    "default_socket",
+]
+
+
+def connect(socket: str | PathLike[str] | None = None) -> Connection:
+    """Connect to the server at a socket's path, or at the default one (see default_socket)."""
+    return Connection(None if socket is None else fspath(socket))

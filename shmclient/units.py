@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: MIT
+"""Sizes and durations as people write them."""
+
+import re
+from decimal import Decimal
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)(?:iB|B)?", re.IGNORECASE | re.ASCII)
+_DECIMAL_UNIT = re.compile(r"[\d.\s]+[KMGTPE]B", re.IGNORECASE | re.ASCII)
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)?", re.ASCII)
+_PREFIXES = "KMGTPE"
+_DURATION_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+
+
+def parse_size(text: str) -> int:
+    """Bytes in "512M", "1.5T", "10GiB" or "4096"; K, M, G, T, P, E are powers of 1024."""
+    match = _SIZE.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f'"{text}" is not a size; write bytes, or a number with K, M, G, T or P')
+    if _DECIMAL_UNIT.fullmatch(text.strip()):
+        unit = match[2].upper()
+        raise ValueError(f'"{text}" is ambiguous; write {match[1]}{unit} for powers of 1024')
+    power = _PREFIXES.index(match[2].upper()) + 1 if match[2] else 0
+    size = Decimal(match[1]) * 1024**power
+    if size != int(size):
+        raise ValueError(f'"{text}" is not a whole number of bytes')
+    return int(size)
+
+
+def format_size(size_bytes: int) -> str:
+    """For people: "10 GiB", "1.5 TiB", "512 B"; at most two decimals."""
+    size, prefix = float(size_bytes), ""
+    for prefix in ("", *_PREFIXES):
+        if size < 1024 or prefix == _PREFIXES[-1]:
+            break
+        size /= 1024
+    number = f"{size:.2f}".rstrip("0").rstrip(".")
+    return f"{number} {prefix}iB" if prefix else f"{number} B"
+
+
+def parse_duration(text: str) -> int:
+    """Nanoseconds in "30s", "500ms", "50us", "2m"; a bare number is seconds."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match:
+        raise ValueError(f'"{text}" is not a duration; write a number with ns, us, ms, s, m or h')
+    return int(Decimal(match[1]) * _DURATION_NS[match[2] or "s"])
+
+
+def format_duration(duration_ns: int) -> str:
+    """For people: "3 d 4 h", "5 m 6 s", "12.3 s"; the two largest units."""
+    seconds = duration_ns // 10**9
+    if seconds < 60:
+        return f"{duration_ns / 10**9:.1f} s"
+    units = (("d", 86400), ("h", 3600), ("m", 60), ("s", 1))
+    parts: list[str] = []
+    for unit, length in units:
+        count, seconds = divmod(seconds, length)
+        if count or parts:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

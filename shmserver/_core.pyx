@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: MIT
+"""Embeds the C server core; see <openvstorage/shm_server.h>.
+
+No request passes through Python: the core's own threads serve them.  They take the GIL only to log.
+"""
+
+import atexit
+import errno
+import logging
+import os
+import weakref
+
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport calloc, free
+from posix.types cimport gid_t, uid_t
+
+from shmserver.shm_server cimport *
+
+cdef extern from "dlfcn.h" nogil:
+    void *dlopen(const char *path, int flags)
+    void *dlsym(void *library, const char *symbol)
+    const char *dlerror()
+    enum:
+        RTLD_NOW
+        RTLD_LOCAL
+        RTLD_GLOBAL
+        RTLD_NOLOAD
+
+cdef extern from *:
+    """
+    #define OVSSHM_VERSION_STRING OVSSHM_VERSION_TEXT
+    """
+    const char *OVSSHM_VERSION_STRING
+
+__version__ = OVSSHM_VERSION_STRING.decode()
+
+DEPTH_MAX = OVSSHM_DEPTH_MAX
+QUEUES_MAX = OVSSHM_QUEUES_MAX
+PAGE_BYTES = OVSSHM_PAGE_BYTES
+
+# Symbol of a `const struct ovsshm_store_type` in a shared object given as --store PATH.so.
+STORE_SYMBOL = "ovsshm_store_plugin"
+
+_log = logging.getLogger("shmserver")
+_LEVELS = {
+    OVSSHM_LOG_ERROR: logging.ERROR,
+    OVSSHM_LOG_WARNING: logging.WARNING,
+    OVSSHM_LOG_INFO: logging.INFO,
+    OVSSHM_LOG_DEBUG: logging.DEBUG,
+}
+# Lines above it are dropped before the GIL is taken.
+cdef ovsshm_log_level _log_level_max = OVSSHM_LOG_WARNING
+
+_running = weakref.WeakSet()
+
+
+cdef void _write_log(void *arg, ovsshm_log_level level, const char *line) noexcept nogil:
+    if level <= _log_level_max:
+        with gil:
+            _log.log(_LEVELS[level], "%s", line.decode("utf-8", "replace"))
+
+
+cdef ovsshm_log _make_log():
+    global _log_level_max
+    for level, number in _LEVELS.items():
+        if _log.isEnabledFor(number):
+            _log_level_max = level
+    cdef ovsshm_log log
+    log.write = _write_log
+    log.arg = NULL
+    return log
+
+
+cdef _failure(int rc, const ovsshm_error *error):
+    reason = error.reason.decode("utf-8", "replace")
+    return OSError(-rc, reason or os.strerror(-rc))
+
+
+def default_socket() -> str:
+    """Where a server listens when no socket is given: the same place as the clients look."""
+    cdef char path[4096]
+    cdef int rc = ovsshm_default_socket(path, sizeof(path))
+    if rc < 0:
+        raise OSError(-rc, "no default socket: neither $OVS_SHM_SOCKET nor $XDG_RUNTIME_DIR is set")
+    return os.fsdecode(path)
+
+
+def stores():
+    """(name, summary, help of the options) of each store that comes with the server."""
+    found = []
+    cdef int i = 0
+    while ovsshm_store_types[i] != NULL:
+        kind = ovsshm_store_types[i]
+        options = kind.options.decode() if kind.options != NULL else ""
+        found.append((kind.name.decode(), kind.summary.decode(), options))
+        i += 1
+    return found
+
+
+cdef const ovsshm_store_type *_load_store(path) except NULL:
+    """The store in a shared object; it stays loaded."""
+    file = os.fsencode(os.path.abspath(path))
+    # The object calls back into this module, whose symbols Python keeps private.
+    dlopen(os.fsencode(__file__), RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
+    library = dlopen(file, RTLD_NOW | RTLD_LOCAL)
+    if library == NULL:
+        raise OSError(errno.ENOENT, f'cannot load the store "{path}": {os.fsdecode(dlerror())}')
+    kind = <const ovsshm_store_type *>dlsym(library, STORE_SYMBOL.encode())
+    if kind == NULL:
+        raise OSError(errno.EINVAL, f'"{path}" is no store: it has no symbol {STORE_SYMBOL}')
+    if kind.abi != OVSSHM_STORE_ABI:
+        raise OSError(
+            errno.EINVAL,
+            f'the store "{path}" is built for interface {kind.abi}, this server has {OVSSHM_STORE_ABI}',
+        )
+    return kind
+
+
+cdef const ovsshm_store_type *_find_store(name) except NULL:
+    if "/" in name or name.endswith(".so"):
+        return _load_store(name)
+    kind = ovsshm_store_find(name.encode())
+    if kind == NULL:
+        known = ", ".join(one[0] for one in stores())
+        raise OSError(errno.EINVAL, f'there is no store "{name}"; there are {known}, or the path of a .so')
+    return kind
+
+
+cdef class Server:
+    """A server of one vPool on one socket, inside this process.
+
+        with Server("memory", socket="/run/demo/shm.sock") as server:
+            ...
+
+    Arguments left at 0 mean the default of the C core.  Entering the context starts it, leaving
+    stops it.  Not to be used from two threads at once.
+    """
+
+    cdef ovsshm_store *store
+    cdef const ovsshm_store_type *store_type
+    cdef ovsshm_server *server
+    cdef bint started
+    cdef object __weakref__
+
+    def __cinit__(self):
+        self.store = NULL
+        self.server = NULL
+        self.started = False
+
+    def __init__(self, store="file", *, socket=None, pool=None, options=None, socket_mode=0,
+                 socket_owner=None, allow_uids=(), allow_gids=(), reactors=0, depth_max=0,
+                 queues_max=0, request_bytes_max=0, connections_max=0, arena_bytes_max=0,
+                 spin_ns_max=0):
+        if self.store != NULL:
+            raise RuntimeError("already made")
+        self._make_store(store, pool, options or {})
+        try:
+            self._make_server(
+                default_socket() if socket is None else os.fspath(socket), socket_mode,
+                socket_owner, list(allow_uids), list(allow_gids), reactors, depth_max, queues_max,
+                request_bytes_max, connections_max, arena_bytes_max, spin_ns_max,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def __dealloc__(self):
+        self._destroy()
+
+    cdef _make_store(self, name, pool, options):
+        cdef ovsshm_error error
+        cdef ovsshm_store_params params
+        cdef int rc
+        error.reason[0] = 0
+        self.store_type = _find_store(name)
+        pairs = [(str(key).encode(), str(value).encode()) for key, value in options.items()]
+        pool_bytes = None if pool is None else os.fsencode(pool)
+        cdef ovsshm_store_option *c_options = <ovsshm_store_option *>calloc(
+            len(pairs) + 1, sizeof(ovsshm_store_option))
+        if c_options == NULL:
+            raise MemoryError
+        try:
+            for i, (key, value) in enumerate(pairs):
+                c_options[i].key = key
+                c_options[i].value = value
+            params.pool = NULL
+            if pool_bytes is not None:
+                params.pool = pool_bytes
+            params.options = c_options
+            params.option_count = len(pairs)
+            params.log = _make_log()
+            with nogil:
+                rc = self.store_type.create(&params, &self.store, &error)
+        finally:
+            free(c_options)
+        if rc < 0:
+            raise _failure(rc, &error)
+
+    cdef _make_server(self, socket, socket_mode, socket_owner, uids, gids, reactors, depth_max,
+                      queues_max, request_bytes_max, connections_max, arena_bytes_max,
+                      spin_ns_max):
+        cdef ovsshm_error error
+        cdef ovsshm_server_params params
+        cdef int rc
+        cdef uid_t *c_uids = <uid_t *>calloc(len(uids) + 1, sizeof(uid_t))
+        cdef gid_t *c_gids = <gid_t *>calloc(len(gids) + 1, sizeof(gid_t))
+        error.reason[0] = 0
+        try:
+            if c_uids == NULL or c_gids == NULL:
+                raise MemoryError
+            for i, uid in enumerate(uids):
+                c_uids[i] = uid
+            for i, gid in enumerate(gids):
+                c_gids[i] = gid
+            socket_bytes = os.fsencode(socket)
+            params.socket_path = socket_bytes
+            params.socket_mode = socket_mode
+            params.reactors = reactors
+            params.socket_owner_set = socket_owner is not None
+            params.socket_uid, params.socket_gid = socket_owner or (0, 0)
+            params.allow_uids = c_uids
+            params.allow_uid_count = len(uids)
+            params.allow_gids = c_gids
+            params.allow_gid_count = len(gids)
+            params.depth_max = depth_max
+            params.queues_max = queues_max
+            params.request_bytes_max = request_bytes_max
+            params.connections_max = connections_max
+            params.arena_bytes_max = arena_bytes_max
+            params.spin_ns_max = spin_ns_max
+            params.log = _make_log()
+            with nogil:
+                rc = ovsshm_server_create(&params, self.store, &self.server, &error)
+        finally:
+            free(c_uids)
+            free(c_gids)
+        if rc < 0:
+            raise _failure(rc, &error)
+
+    def start(self):
+        """Begin to serve; clients can connect when it returns."""
+        cdef ovsshm_error error
+        cdef int rc
+        error.reason[0] = 0
+        self._check_open()
+        with nogil:
+            rc = ovsshm_server_start(self.server, &error)
+        if rc < 0:
+            raise _failure(rc, &error)
+        self.started = True
+        _running.add(self)
+
+    def stop(self, drain_s=10.0):
+        """Let requests in flight finish for at most drain_s, then end all sessions and close.
+
+        Returns False when requests had to be dropped.
+        """
+        cdef uint64_t drain_ns = int(drain_s * 1e9)
+        cdef int rc = 0
+        if self.started:
+            self.started = False
+            with nogil:
+                rc = ovsshm_server_stop(self.server, drain_ns)
+        self._destroy()
+        return rc == 0
+
+    def close(self):
+        """Stop without draining; again is fine."""
+        self.stop(0)
+
+    def status(self):
+        """Totals since the start, by name."""
+        cdef ovsshm_status status
+        self._check_open()
+        ovsshm_server_status(self.server, &status)
+        return {
+            "uptime_ns": status.uptime_ns,
+            "connections": status.connections,
+            "sessions": status.sessions,
+            "reactors": status.reactors,
+            "pid": status.pid,
+            "requests": status.requests,
+            "errors": status.errors,
+            "read_bytes": status.read_bytes,
+            "written_bytes": status.written_bytes,
+            "doorbells": status.doorbells,
+            "sleeps": status.sleeps,
+            "violations": status.violations,
+        }
+
+    @property
+    def limits(self):
+        """The limits that clients are told, defaults filled in, by name."""
+        self._check_open()
+        params = ovsshm_server_effective(self.server)
+        return {
+            "reactors": params.reactors,
+            "depth_max": params.depth_max,
+            "queues_max": params.queues_max,
+            "request_bytes_max": params.request_bytes_max,
+            "connections_max": params.connections_max,
+            "arena_bytes_max": params.arena_bytes_max,
+            "spin_ns_max": params.spin_ns_max,
+        }
+
+    @property
+    def socket(self):
+        self._check_open()
+        return os.fsdecode(ovsshm_server_effective(self.server).socket_path)
+
+    def __enter__(self):
+        if not self.started:
+            self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    cdef _check_open(self):
+        if self.server == NULL:
+            raise ValueError("the server is closed")
+
+    cdef void _destroy(self) noexcept:
+        server, self.server = self.server, NULL
+        store, self.store = self.store, NULL
+        with nogil:
+            if server != NULL:
+                ovsshm_server_destroy(server)
+            if store != NULL:
+                self.store_type.destroy(store)
+
+
+@atexit.register
+def _close_all():
+    # The core's threads must not outlive the interpreter they log to.
+    for server in list(_running):
+        server.close()

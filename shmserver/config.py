@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: MIT
+"""Settings of the daemon: the vPool's JSON file, and the command line over it.
+
+The file has the historical sections (filesystem, shm_interface, network_interface) and one of this
+server's own, shm_server, whose keys are the long options with "_" for "-".  Nothing is skipped
+silently: unknown keys, bad values and features that this server lacks are all reported, each with
+its JSON path.  As in the historical parser "1", "0" and numbers in quotes are fine.
+"""
+
+import grp
+import json
+import pwd
+from collections.abc import Callable
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from shmclient.console import Failure
+from shmclient.units import parse_duration, parse_size
+from shmserver._core import DEPTH_MAX, PAGE_BYTES, QUEUES_MAX
+
+# In a call of chown(): leave it as it is.
+UNCHANGED_ID = 2**32 - 1
+
+
+def _number_or_text(parse: Callable[[str], int], unit: str) -> Callable[[object], int]:
+    def check(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int | float | str):
+            raise ValueError(f"must be {unit}, not {_json(value)}")
+        return parse(str(value))
+
+    return check
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, default=str)
+
+
+def _flag(value: object) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    text = str(value).lower()
+    if isinstance(value, bool | int | str) and text in known:
+        return known[text]
+    raise ValueError(f"must be true or false, not {_json(value)}")
+
+
+def _mode(value: object) -> int:
+    text = value if isinstance(value, str) else ""
+    if not text or set(text) - set("01234567") or int(text, 8) > 0o777:
+        raise ValueError(f'must be an octal mode in quotes such as "0660", not {_json(value)}')
+    return int(text, 8)
+
+
+def user_id(value: object) -> int:
+    text = str(value)
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise ValueError(f"there is no user {_json(text)}") from None
+
+
+def group_id(value: object) -> int:
+    text = str(value)
+    try:
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise ValueError(f"there is no group {_json(text)}") from None
+
+
+def _owner(value: object) -> tuple[int, int]:
+    user, _, group = str(value).partition(":")
+    if not user and not group:
+        raise ValueError(f"must be USER, USER:GROUP or :GROUP, not {_json(value)}")
+    return (user_id(user) if user else UNCHANGED_ID, group_id(group) if group else UNCHANGED_ID)
+
+
+def _option_value(value: object) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float):
+        return _json(value)
+    raise ValueError(f"must be a string or a number, not {_json(value)}")
+
+
+Flag = Annotated[bool, BeforeValidator(_flag)]
+Size = Annotated[int, BeforeValidator(_number_or_text(parse_size, 'a size such as "64M"'))]
+DurationNs = Annotated[
+    int, BeforeValidator(_number_or_text(parse_duration, 'a duration such as "10s"'))
+]
+User = Annotated[int, BeforeValidator(user_id)]
+Group = Annotated[int, BeforeValidator(group_id)]
+Name = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ShmServer(Section):
+    """What is served and how; also the defaults.  0 and None: the default of the C core."""
+
+    pool: Name | None = None
+    socket: Name | None = None
+    store: Name = "file"
+    store_options: dict[str, Annotated[str, BeforeValidator(_option_value)]] = {}
+    reactors: int = Field(0, ge=0, le=64)
+    depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
+    queues_max: int = Field(0, ge=0, le=QUEUES_MAX)
+    request_max: Annotated[Size, Field(ge=PAGE_BYTES, le=2**30)] | None = None
+    connections_max: int = Field(0, ge=0, le=10**6)
+    socket_mode: Annotated[int, BeforeValidator(_mode)] = 0o660
+    socket_owner: Annotated[tuple[int, int], BeforeValidator(_owner)] | None = None
+    allow_users: list[User] = []
+    allow_groups: list[Group] = []
+    drain_timeout: DurationNs = 10 * 10**9
+    spin_max: DurationNs | None = None
+    log_level: Literal["error", "warning", "info", "debug"] = "info"
+
+
+class Settings(ShmServer):
+    """The section together with what has its home in a historical one."""
+
+    arena_max: Annotated[Size, Field(ge=PAGE_BYTES)] | None = None
+
+
+def _shm_on(value: bool) -> bool:
+    if not value:
+        raise ValueError("false would leave nothing to serve; set it to true or remove it")
+    return value
+
+
+def _network_off(value: bool) -> bool:
+    if value:
+        raise ValueError("this server has no network interface; set it to false or remove it")
+    return value
+
+
+def _raw_only(value: object) -> str:
+    if value != "raw":
+        raise ValueError(
+            f'must be "raw", not {_json(value)}: volumes are served byte for byte; '
+            "convert others with qemu-img convert"
+        )
+    return "raw"
+
+
+def _no_suffix(value: object) -> str:
+    if value != "":
+        raise ValueError(
+            'must be "": it names files of the FUSE mount, which this server does not have'
+        )
+    return ""
+
+
+class Filesystem(Section):
+    fs_enable_shm_interface: Annotated[bool, BeforeValidator(lambda v: _shm_on(_flag(v)))] = True
+    fs_enable_network_interface: Annotated[
+        bool, BeforeValidator(lambda v: _network_off(_flag(v)))
+    ] = False
+    fs_virtual_disk_format: Annotated[str, BeforeValidator(_raw_only)] = "raw"
+    fs_raw_disk_suffix: Annotated[str, BeforeValidator(_no_suffix)] = ""
+
+
+class ShmInterface(Section):
+    shm_region_size: Annotated[Size, Field(ge=PAGE_BYTES)] | None = None
+
+
+class NetworkInterface(Section):
+    """Known so that old files are read; of no effect while the interface is off."""
+
+    network_uri: str = ""
+
+
+class VPool(Section):
+    filesystem: Filesystem = Filesystem()
+    shm_interface: ShmInterface = ShmInterface()
+    network_interface: NetworkInterface = NetworkInterface()
+    shm_server: ShmServer = ShmServer()
+
+
+def load(path: str | None, given: dict[str, Any]) -> Settings:
+    """The settings of a file (None: no file), with what the command line gave over them."""
+    values = _from_file(Path(path)) if path is not None else {}
+    if given.get("store", values.get("store")) != values.get("store"):
+        # Options of another store.
+        values.pop("store_options", None)
+    given = dict(given)
+    options = given.pop("store_options", {})
+    values["store_options"] = {**values.get("store_options", {}), **options}
+    return Settings.model_construct(**{**Settings().model_dump(), **values, **given})
+
+
+def check(name: str, value: Any) -> Any:
+    """One setting as the command line gives it.  ValueError says what is wrong with it."""
+    try:
+        return getattr(Settings.model_validate({name: value}), name)
+    except ValidationError as error:
+        raise ValueError(_message(error.errors()[0])) from None
+
+
+def _from_file(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        document = json.loads(text)
+    except OSError as error:
+        raise Failure(f'cannot read the config "{path}": {error.strerror}') from error
+    except ValueError as error:
+        raise Failure(f'the config "{path}" is not JSON: {error}') from error
+    if not isinstance(document, dict):
+        raise Failure(f'the config "{path}" must be a JSON object of sections')
+    try:
+        vpool = VPool.model_validate(document)
+    except ValidationError as error:
+        problems = "".join(f"\n  {_located(one)}" for one in error.errors())
+        raise Failure(f'cannot use the config "{path}":{problems}') from error
+    values = vpool.shm_server.model_dump(exclude_unset=True)
+    if vpool.shm_interface.shm_region_size is not None:
+        values["arena_max"] = vpool.shm_interface.shm_region_size
+    return values
+
+
+def _located(error: ErrorDetails) -> str:
+    location = [str(part) for part in error["loc"]]
+    path = ".".join(location)
+    if error["type"] != "extra_forbidden":
+        return f"{path}: {_message(error)}"
+    known = list(VPool.model_fields)
+    if len(location) > 1:
+        section = VPool.model_fields[location[0]].annotation
+        known = list(section.model_fields) if section else []
+    near = get_close_matches(location[-1], known, 1)
+    hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(known)}"
+    return f"{path}: unknown key; {hint}"
+
+
+def _message(error: ErrorDetails) -> str:
+    """The complaint without pydantic's own words in front."""
+    cause = error.get("ctx", {}).get("error")
+    if isinstance(cause, ValueError):
+        return str(cause)
+    message = error["msg"].replace("Input should be", "must be", 1)
+    return f"{message}, not {_json(error['input'])}"

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: MIT
+"""The life of the daemon: start, wait for a signal without the GIL, drain, end."""
+
+import logging
+import os
+import signal
+import threading
+from pathlib import Path
+
+from shmclient.console import Failure
+from shmserver._core import Server, default_socket
+from shmserver.config import Settings
+from shmserver.notify import Readiness
+
+log = logging.getLogger("shmserver")
+
+ENDING = {signal.SIGTERM, signal.SIGINT}
+# Blocked before the core starts its threads, so that only sigwait() takes them.
+HANDLED = {*ENDING, signal.SIGHUP}
+NEVER_SPIN = 2**64 - 1
+
+
+def serve(settings: Settings, readiness: Readiness) -> None:
+    """Serve until SIGTERM or SIGINT, then drain.  A second signal ends at once."""
+    _start_logging(settings.log_level)
+    signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    server = _make_server(settings)
+    try:
+        server.start()
+        readiness.ready()
+        pool = f" of {settings.pool}" if settings.pool else ""
+        log.info("serving the %s store%s on %s", settings.store, pool, server.socket)
+        name = _wait_for_end()
+        log.info("%s: stopping; requests in flight have %g s", name, settings.drain_timeout / 1e9)
+        readiness.stopping()
+        threading.Thread(target=_end_at_second_signal, daemon=True).start()
+        if not server.stop(settings.drain_timeout / 1e9):
+            log.warning("stopped; requests that did not finish in time were dropped")
+        else:
+            log.info("stopped")
+    except OSError as error:
+        raise Failure(f"cannot serve: {error.strerror or error}") from error
+    finally:
+        server.close()
+
+
+def _start_logging(level: str) -> None:
+    logging.basicConfig(format="%(asctime)s shmserver: %(levelname)s: %(message)s")
+    for number in (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG):
+        logging.addLevelName(number, logging.getLevelName(number).lower())
+    log.setLevel(level.upper())
+
+
+def _make_server(settings: Settings) -> Server:
+    spin_ns = settings.spin_max
+    try:
+        return Server(
+            settings.store,
+            socket=settings.socket or _default_socket(),
+            pool=settings.pool,
+            options=settings.store_options,
+            socket_mode=settings.socket_mode,
+            socket_owner=settings.socket_owner,
+            allow_uids=settings.allow_users,
+            allow_gids=settings.allow_groups,
+            reactors=settings.reactors,
+            depth_max=settings.depth_max,
+            queues_max=settings.queues_max,
+            request_bytes_max=settings.request_max or 0,
+            connections_max=settings.connections_max,
+            arena_bytes_max=settings.arena_max or 0,
+            spin_ns_max=0 if spin_ns is None else spin_ns or NEVER_SPIN,
+        )
+    except OSError as error:
+        raise Failure(f"cannot start: {error.strerror or error}") from error
+
+
+def _default_socket() -> str:
+    """The default path; its directory is ours to make, as nobody else may have had a reason to."""
+    path = default_socket()
+    if path != os.environ.get("OVS_SHM_SOCKET"):
+        Path(path).parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+    return path
+
+
+def _wait_for_end() -> str:
+    while True:
+        number = signal.sigwait(HANDLED)
+        if number in ENDING:
+            return signal.Signals(number).name
+        log.info("%s: nothing to reload, serving on", signal.Signals(number).name)
+
+
+def _end_at_second_signal() -> None:
+    number = signal.sigwait(ENDING)
+    log.warning("%s again: ending at once", signal.Signals(number).name)
+    os._exit(128 + number)
