@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include "doorbell.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 int
@@ -21,10 +24,22 @@ ovsshm_doorbell_ring(int fd)
     }
 }
 
-void
+bool
 ovsshm_doorbell_clear(int fd)
 {
     uint64_t count;
-    while (read(fd, &count, sizeof(count)) < 0 && errno == EINTR) {
-    }
+    ssize_t n;
+    do {
+        n = read(fd, &count, sizeof(count));
+    } while (n < 0 && errno == EINTR);
+    return n == sizeof(count);
+}
+
+bool
+ovsshm_doorbell_wait(int fd, int other_fd, int64_t timeout_ns)
+{
+    struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
+    struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    return ppoll(fds, 2, timeout_ns < 0 ? NULL : &timeout, NULL) > 0 && fds[0].revents != 0 &&
+           ovsshm_doorbell_clear(fd);
 }

@@ -21,7 +21,13 @@
 
 int ovsshm_doorbell_create(void); /* non-blocking, close-on-exec; -errno */
 void ovsshm_doorbell_ring(int fd);
-void ovsshm_doorbell_clear(int fd);
+bool ovsshm_doorbell_clear(int fd);        /* true: it had been rung */
+
+/*
+ * Sleeps until the doorbell is rung, other_fd (-1: none) is readable or the time is over (timeout_ns
+ * < 0: never); a signal ends it too.  Clears the doorbell.  True: it had been rung.
+ */
+bool ovsshm_doorbell_wait(int fd, int other_fd, int64_t timeout_ns);
 
 /* Sleeper: from now on the peer rings.  Look at the ring again after this, before sleeping. */
 static inline void
