@@ -113,7 +113,7 @@ def cli() -> None:
 @click.argument("name")
 @click.argument("size", callback=size)
 def create(common: Common, name: str, size: int) -> None:
-    """Create the volume NAME of SIZE bytes (10G, 512M, ...), all zeroes.
+    """Create a volume of SIZE bytes (10G, 512M, ...), all zeroes.
 
     A name is 1 to 254 bytes; "/" in it makes directories on demand.
     """
@@ -171,9 +171,9 @@ def info(common: Common, name: str) -> None:
 @click.argument("name")
 @click.argument("size", metavar="[+]SIZE", callback=new_size)
 def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
-    """Grow the volume NAME to SIZE, or by SIZE when it starts with "+".
+    """Grow a volume.
 
-    Open volumes grow too.  Shrinking is refused.
+    To SIZE, or by SIZE when it starts with "+"; also while it is open.  Shrinking is refused.
     """
     size_bytes, relative = size
     with common.connect() as server, doing(f'resize "{name}"'):
@@ -186,7 +186,10 @@ def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
 @command(cli, "remove", "shmclient remove demo old-demo")
 @click.argument("names", metavar="NAME...", nargs=-1, required=True)
 def remove(common: Common, names: tuple[str, ...]) -> None:
-    """Remove volumes with their snapshots.  Stops at the first that cannot be removed."""
+    """Remove volumes and their snapshots.
+
+    Stops at the first one that cannot be removed.
+    """
     with common.connect() as server:
         for name in names:
             with doing(f'remove "{name}"'):
@@ -199,7 +202,7 @@ def remove(common: Common, names: tuple[str, ...]) -> None:
 
 @command(cli, "status", "shmclient status")
 def status(common: Common) -> None:
-    """Show the server, its limits, and what it has done since it started."""
+    """Show the server, its limits and its totals."""
     with common.connect() as server, doing("ask for the status"):
         hello, totals = server.hello, server.status()
     if common.json:

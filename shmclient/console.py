@@ -35,6 +35,9 @@ def run(command: click.Command) -> NoReturn:
     try:
         code: Any = command.main(prog_name=program, standalone_mode=False)
         sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        _say(error.format_message())
+        code = 2
     except click.UsageError as error:
         usage = error.ctx.get_usage() + "\n" if error.ctx else ""
         _say(f"{usage}{program}: error: {error.format_message()}")

@@ -143,8 +143,8 @@ class DaemonCommand(click.Command):
 def cli(config: str | None, ready_fd: int | None, ready_file: str | None, **options: Any) -> None:
     """Serve the volumes of a vPool over shared memory.
 
-    Runs in the foreground.  QEMU opens a volume as openvstorage:NAME, `shmclient` manages them.
-    Under systemd use Type=notify.
+    Runs in the foreground; under systemd use Type=notify.  QEMU opens a volume as
+    openvstorage:NAME, `shmclient` creates and manages them.
     """
     given = {name: value for name, value in options.items() if value not in (None, {})}
     settings = load(config, given)

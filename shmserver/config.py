@@ -242,4 +242,5 @@ def _message(error: ErrorDetails) -> str:
     if isinstance(cause, ValueError):
         return str(cause)
     message = error["msg"].replace("Input should be", "must be", 1)
+    message = message.partition(", unable to parse")[0]
     return f"{message}, not {_json(error['input'])}"

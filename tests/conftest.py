@@ -53,6 +53,16 @@ def run(
     return result
 
 
+def start_refused(socket: str | os.PathLike[str], *options: str) -> str:
+    """The error message of a `shmserver` that must not start, exit code 1."""
+    argv = [str(SCRIPTS / "shmserver"), "--socket", os.fspath(socket), *options]
+    result = run(argv, check=False)
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    assert "shmserver: error: " in result.stderr
+    return result.stderr
+
+
 def client_argv(socket: str | os.PathLike[str], *words: str) -> list[str]:
     return [str(SCRIPTS / "shmclient"), "--socket", os.fspath(socket), *words]
 
