@@ -76,6 +76,9 @@ class BuildExt(build_ext):
             subprocess.run([*MAKE, f"OUT={out}", str(TOP / ARCHIVE)], cwd=TOP, check=True)
         except subprocess.CalledProcessError:
             sys.exit("openvstorage-shm: error: the C sources do not compile, see above")
+        # Not before: what an extension depends on goes into the source archive.
+        for extension in self.extensions:
+            extension.depends.append(str(ARCHIVE))
         super().run()
 
 
@@ -87,12 +90,7 @@ def common(module: str) -> dict[str, list]:
         "define_macros": [("OVSSHM_VERSION_TEXT", f'"{VERSION}"')],
         "extra_objects": [str(ARCHIVE)],
         "extra_link_args": [f"-Wl,--version-script={symbols}", "-pthread"],
-        "depends": [
-            str(ARCHIVE),
-            "VERSION",
-            symbols,
-            *map(str, Path("csrc/include").glob("*/*.h")),
-        ],
+        "depends": ["VERSION", symbols, *map(str, Path("csrc/include").glob("*/*.h"))],
     }
 
 
