@@ -107,9 +107,12 @@ event_take(struct ovsshm_session *session)
     struct ovsshm_msg_event event;
     ovsshm_packet_close_fds(packet);
     memcpy(&event, packet->payload, sizeof(event));
-    if (packet->head.payload_bytes != sizeof(event) || session->hello.version == 0 ||
+    if (packet->head.payload_bytes != sizeof(event) || session->hello.version == 0 || event.resv != 0 ||
         !ovsshm_msg_text_ok(event.reason, sizeof(event.reason))) {
         return ovsshm_session_violated(session, "a bad event");
+    }
+    if (event.event < OVSSHM_EVENT_RESIZED || event.event > OVSSHM_EVENT_ENDED) {
+        return 0; /* of a newer server; events only inform */
     }
     event_keep(session, &event);
     if (event.event == OVSSHM_EVENT_ENDED) {

@@ -137,7 +137,7 @@ attach(struct ovsshm_volume *volume, const struct ovsshm_msg_open *request, stru
         return ovsshm_reason_set(rc, "cannot map %llu bytes of shared memory: %s",
                                  (unsigned long long)reply->region_bytes, ovsshm_errno_text(rc));
     }
-    if (reply->queues != request->queues || reply->depth != request->depth ||
+    if (reply->queues != request->queues || reply->depth != request->depth || reply->resv != 0 ||
         layout->queue_count != request->queues || layout->depth != request->depth ||
         layout->arena_bytes != request->arena_bytes || layout->features != hello->features ||
         layout->block_bytes != reply->block_bytes || reply->block_bytes == 0 ||

@@ -1,0 +1,1070 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Goal: a server that lies, in any message or ring entry, costs the client its session and nothing
+ * else: an error with a reason in bounded time, no crash, no leak.
+ * Method: a small server in this process that is honest except for one bend per test.
+ */
+#define _GNU_SOURCE
+#include <openvstorage/shm.h>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "shared/control.h"
+#include "shared/doorbell.h"
+#include "shared/region.h"
+#include "shared/ring.h"
+#include "testlib.h"
+
+#define CONNECTIONS_MAX 8
+#define VOLUME_BYTES (1 << 20)
+#define QUEUES 2
+
+/* ---- the server ------------------------------------------------------------------------------ */
+
+/* A message on its way to the client, for a bend to change. */
+struct outgoing {
+    struct ovsshm_msg head;
+    unsigned char payload[sizeof(((struct ovsshm_packet *)0)->payload)] __attribute__((aligned(8)));
+    size_t payload_bytes;
+    int fds[OVSSHM_MSG_FDS_MAX];
+    unsigned fd_count;
+    bool raw;                              /* send head and payload as they are */
+};
+
+struct connection;
+
+/* What is wrong with this server.  NULL members: nothing. */
+struct bend {
+    uint16_t type;                         /* the reply to change */
+    void (*message)(struct outgoing *message);
+    void (*layout)(struct ovsshm_region_header *layout);
+    /* Completes the entry; the default does what was asked. */
+    void (*entry)(struct connection *connection, unsigned queue, const struct ovsshm_sqe *sqe);
+    bool silent;                           /* accepts, never answers */
+};
+
+struct connection {
+    struct fake *fake;
+    pthread_t thread;
+    pthread_t rings[QUEUES];
+    int fd;
+    struct ovsshm_region region;
+    uint32_t queues;
+    int server_bells[QUEUES];
+    int client_bells[QUEUES];
+    struct ovsshm_ring sq[QUEUES], cq[QUEUES];
+    int stop;
+};
+
+struct fake {
+    const struct bend *bend;
+    int listener;
+    pthread_t thread;
+    struct connection connections[CONNECTIONS_MAX];
+    unsigned count;
+    unsigned char *volume;
+};
+
+static struct fake fake;
+static char *socket_path;
+
+static void
+complete(struct connection *c, unsigned queue, uint64_t user_data, int32_t result)
+{
+    struct ovsshm_queue_memory m = ovsshm_region_queue(&c->region, queue);
+    m.cqes[ovsshm_ring_slot(&c->cq[queue], 0)] =
+        (struct ovsshm_cqe){.user_data = user_data, .result = result};
+    c->cq[queue].own++;
+    ovsshm_ring_publish(&c->cq[queue]);
+    if (ovsshm_doorbell_needed(&m.words->client_armed)) {
+        ovsshm_doorbell_ring(c->client_bells[queue]);
+    }
+}
+
+static void
+entry_serve(struct connection *c, unsigned queue, const struct ovsshm_sqe *sqe)
+{
+    unsigned char *buffer = ovsshm_region_arena(&c->region) + sqe->buffer_offset;
+    int32_t result = 0;
+    if (sqe->op == OVSSHM_OP_READ) {
+        memcpy(buffer, c->fake->volume + sqe->offset_bytes, sqe->length_bytes);
+        result = (int32_t)sqe->length_bytes;
+    } else if (sqe->op == OVSSHM_OP_WRITE) {
+        memcpy(c->fake->volume + sqe->offset_bytes, buffer, sqe->length_bytes);
+        result = (int32_t)sqe->length_bytes;
+    }
+    complete(c, queue, sqe->user_data, result);
+}
+
+struct ring_thread {
+    struct connection *connection;
+    unsigned queue;
+};
+
+static void *
+serve_ring(void *arg)
+{
+    struct ring_thread *t = arg;
+    struct connection *c = t->connection;
+    unsigned queue = t->queue;
+    struct ovsshm_queue_memory m = ovsshm_region_queue(&c->region, queue);
+    free(t);
+    while (!ovsshm_load_acquire(&c->stop)) {
+        ovsshm_doorbell_arm(&m.words->server_armed);
+        if (!ovsshm_ring_available(&c->sq[queue])) {
+            ovsshm_doorbell_wait(c->server_bells[queue], -1, -1);
+        }
+        ovsshm_doorbell_disarm(&m.words->server_armed);
+        for (int n = ovsshm_ring_available(&c->sq[queue]); n > 0; n--) {
+            struct ovsshm_sqe sqe = m.sqes[ovsshm_ring_slot(&c->sq[queue], 0)];
+            c->sq[queue].own++;
+            ovsshm_ring_publish(&c->sq[queue]);
+            (c->fake->bend->entry ? c->fake->bend->entry : entry_serve)(c, queue, &sqe);
+        }
+    }
+    return NULL;
+}
+
+static void
+send_out(struct connection *c, struct outgoing *out)
+{
+    if (c->fake->bend->message && c->fake->bend->type == out->head.type) {
+        c->fake->bend->message(out);
+    }
+    if (out->raw) {
+        struct iovec iov[2] = {{&out->head, sizeof(out->head)}, {out->payload, out->payload_bytes}};
+        CHECK(writev(c->fd, iov, 2) > 0);
+    } else {
+        int rc = ovsshm_msg_send(c->fd, out->head, out->payload, out->payload_bytes, out->fds,
+                                 out->fd_count);
+        CHECK(rc == 0 || rc == -EPIPE);
+    }
+}
+
+static void
+answer_open(struct connection *c, const struct ovsshm_packet *in, struct outgoing *out)
+{
+    struct ovsshm_msg_open open;
+    struct ovsshm_region_header layout;
+    memcpy(&open, in->payload, sizeof(open));
+    CHECK(open.queues <= QUEUES);
+    ovsshm_region_plan(&layout, open.queues, open.depth, open.arena_bytes);
+    layout.features = OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS;
+    layout.block_bytes = 1;
+    layout.volume_bytes = VOLUME_BYTES;
+    struct ovsshm_region_header honest = layout;
+    CHECK_EQ(ovsshm_region_create(&c->region, &layout), 0);
+    if (c->fake->bend->layout) {
+        c->fake->bend->layout(&layout);
+        memcpy(c->region.base, &layout, sizeof(layout));
+    }
+    c->queues = open.queues;
+    out->fds[out->fd_count++] = c->region.fd;
+    for (unsigned q = 0; q < open.queues; q++) {
+        struct ovsshm_ring_words *words = ovsshm_region_queue(&c->region, q).words;
+        c->server_bells[q] = ovsshm_doorbell_create();
+        c->client_bells[q] = ovsshm_doorbell_create();
+        out->fds[out->fd_count++] = c->server_bells[q];
+        out->fds[out->fd_count++] = c->client_bells[q];
+        ovsshm_ring_init(&c->sq[q], &words->sq_head, &words->sq_tail, honest.entries);
+        ovsshm_ring_init(&c->cq[q], &words->cq_tail, &words->cq_head, honest.entries);
+        struct ring_thread *t = malloc(sizeof(*t));
+        *t = (struct ring_thread){c, q};
+        c->rings[q] = test_thread(serve_ring, t);
+    }
+    struct ovsshm_msg_open_reply reply = {
+        .region_bytes = honest.region_bytes,
+        .size_bytes = VOLUME_BYTES,
+        .block_bytes = 1,
+        .queues = open.queues,
+        .depth = open.depth,
+    };
+    memcpy(out->payload, &reply, sizeof(reply));
+    out->payload_bytes = sizeof(reply);
+}
+
+static void
+answer(struct connection *c, const struct ovsshm_packet *in)
+{
+    static const struct ovsshm_msg_hello_reply hello = {
+        .version = OVSSHM_VERSION,
+        .queues_max = QUEUES,
+        .features = OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS,
+        .depth_max = OVSSHM_DEPTH_MAX,
+        .request_bytes_max = 65536,
+        .range_bytes_max = 1 << 20,
+        .segments_max = 16,
+        .arena_bytes_max = 1 << 20,
+        .server = "fake",
+        .store = "fake",
+    };
+    static const struct ovsshm_msg_list_reply empty;
+    static const struct ovsshm_status status;
+    static const struct ovsshm_volume_info info = {.name = "v", .size_bytes = VOLUME_BYTES};
+    struct outgoing *out = calloc(1, sizeof(*out));
+    CHECK(out);
+    out->head = (struct ovsshm_msg){.type = in->head.type, .flags = OVSSHM_MSG_REPLY,
+                                    .id = in->head.id};
+    switch (in->head.type) {
+    case OVSSHM_MSG_HELLO:
+        memcpy(out->payload, &hello, out->payload_bytes = sizeof(hello));
+        break;
+    case OVSSHM_MSG_STATUS:
+        memcpy(out->payload, &status, out->payload_bytes = sizeof(status));
+        break;
+    case OVSSHM_MSG_LIST:
+        memcpy(out->payload, &empty, out->payload_bytes = sizeof(empty));
+        break;
+    case OVSSHM_MSG_STAT:
+        memcpy(out->payload, &info, out->payload_bytes = sizeof(info));
+        break;
+    case OVSSHM_MSG_OPEN: answer_open(c, in, out); break;
+    default: break;
+    }
+    send_out(c, out);
+    free(out);
+}
+
+static void *
+serve_connection(void *arg)
+{
+    struct connection *c = arg;
+    struct ovsshm_packet *in = malloc(sizeof(*in));
+    CHECK(in);
+    while (ovsshm_msg_recv(c->fd, in, 0, 0) == 0) {
+        if (!c->fake->bend->silent) {
+            answer(c, in);
+        }
+    }
+    free(in);
+    ovsshm_store_release(&c->stop, 1);
+    for (unsigned q = 0; q < c->queues; q++) {
+        ovsshm_doorbell_ring(c->server_bells[q]);
+        test_join(c->rings[q]);
+        close(c->server_bells[q]);
+        close(c->client_bells[q]);
+    }
+    ovsshm_region_destroy(&c->region);
+    return NULL;
+}
+
+static void *
+accept_all(void *arg)
+{
+    struct fake *f = arg;
+    int fd;
+    while ((fd = accept4(f->listener, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
+        struct connection *c = &f->connections[f->count];
+        CHECK(f->count < CONNECTIONS_MAX);
+        *c = (struct connection){.fake = f, .fd = fd};
+        c->thread = test_thread(serve_connection, c);
+        ovsshm_store_release(&f->count, f->count + 1);
+    }
+    return NULL;
+}
+
+static void
+fake_start(const struct bend *bend)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    strcpy(address.sun_path, socket_path);
+    unlink(socket_path);
+    fake = (struct fake){.bend = bend, .volume = calloc(1, VOLUME_BYTES)};
+    fake.listener = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    CHECK_EQ(bind(fake.listener, (struct sockaddr *)&address, sizeof(address)), 0);
+    CHECK_EQ(listen(fake.listener, 8), 0);
+    fake.thread = test_thread(accept_all, &fake);
+}
+
+/* The sockets close, as when the process dies. */
+static void
+fake_die(void)
+{
+    for (unsigned i = 0; i < ovsshm_load_acquire(&fake.count); i++) {
+        shutdown(fake.connections[i].fd, SHUT_RDWR);
+    }
+}
+
+static void
+fake_stop(void)
+{
+    shutdown(fake.listener, SHUT_RDWR);
+    test_join(fake.thread);
+    fake_die();
+    for (unsigned i = 0; i < fake.count; i++) {
+        test_join(fake.connections[i].thread);
+        close(fake.connections[i].fd);
+    }
+    close(fake.listener);
+    free(fake.volume);
+}
+
+/* ---- lies in control messages ------------------------------------------------------------------ */
+
+static const struct bend honest;
+
+static void
+expect_connect(void (*message)(struct outgoing *), int error, const char *reason)
+{
+    const struct bend bend = {.type = OVSSHM_MSG_HELLO, .message = message};
+    struct ovsshm_conn *conn = NULL;
+    unsigned fds = test_fd_count();
+    fake_start(&bend);
+    CHECK_EQ(ovsshm_connect(socket_path, &conn), error);
+    CHECK_TEXT(ovsshm_reason(), reason);
+    CHECK(!conn);
+    fake_stop();
+    CHECK_EQ(test_fd_count(), fds);
+}
+
+#define BROKE "broke the protocol"
+
+static struct ovsshm_msg_hello_reply *
+hello_of(struct outgoing *m)
+{
+    return (void *)m->payload;
+}
+
+/* clang-format off */
+static void bend_type(struct outgoing *m) { m->head.type = OVSSHM_MSG_STATUS; }
+static void bend_id(struct outgoing *m) { m->head.id++; }
+static void bend_flags(struct outgoing *m) { m->head.flags = 0; }
+static void bend_more_flags(struct outgoing *m) { m->head.flags |= 4; }
+static void bend_resv(struct outgoing *m) { m->head.resv[2] = 1; }
+static void bend_positive_status(struct outgoing *m) { m->head.status = 5; }
+static void bend_status_alone(struct outgoing *m) { m->head.status = -EACCES; }
+static void bend_short(struct outgoing *m) { m->payload_bytes--; }
+static void bend_long(struct outgoing *m) { m->payload_bytes++; }
+static void bend_longest(struct outgoing *m) { m->payload_bytes = sizeof(m->payload); }
+static void bend_magic(struct outgoing *m) { m->raw = true; m->head.payload_bytes = (uint32_t)m->payload_bytes; }
+static void bend_length(struct outgoing *m) { m->raw = true; m->head.magic = OVSSHM_MAGIC; m->head.payload_bytes = 1; }
+static void bend_fd(struct outgoing *m) { m->fds[m->fd_count++] = 0; }
+static void bend_event(struct outgoing *m) { m->head.type = OVSSHM_MSG_EVENT; }
+static void bend_version(struct outgoing *m) { hello_of(m)->version = 2; }
+static void bend_features(struct outgoing *m) { hello_of(m)->features |= 1u << 7; }
+static void bend_no_queues(struct outgoing *m) { hello_of(m)->queues_max = 0; }
+static void bend_many_queues(struct outgoing *m) { hello_of(m)->queues_max = OVSSHM_QUEUES_MAX + 1; }
+static void bend_no_depth(struct outgoing *m) { hello_of(m)->depth_max = 0; }
+static void bend_deep(struct outgoing *m) { hello_of(m)->depth_max = OVSSHM_DEPTH_MAX + 1; }
+static void bend_no_request(struct outgoing *m) { hello_of(m)->request_bytes_max = 0; }
+static void bend_long_request(struct outgoing *m) { hello_of(m)->request_bytes_max = 0x80000000u; }
+static void bend_long_range(struct outgoing *m) { hello_of(m)->range_bytes_max = OVSSHM_RANGE_BYTES_MAX + 1; }
+static void bend_segments(struct outgoing *m) { hello_of(m)->segments_max = OVSSHM_SEGMENTS_MAX + 1; }
+static void bend_no_arena(struct outgoing *m) { hello_of(m)->arena_bytes_max = 0; }
+static void bend_text(struct outgoing *m) { memset(hello_of(m)->server, 'x', OVSSHM_IDENT_BYTES); }
+static void bend_store_text(struct outgoing *m) { memset(hello_of(m)->store, 'x', OVSSHM_IDENT_BYTES); }
+/* clang-format on */
+
+static void
+refuse(struct outgoing *m, int status, char fill, size_t reason_bytes)
+{
+    m->head.status = status;
+    memset(m->payload, 0, OVSSHM_NAME_BYTES);
+    memset(m->payload, fill, reason_bytes);
+    m->payload_bytes = OVSSHM_NAME_BYTES;
+}
+
+static void
+bend_refusal(struct outgoing *m)
+{
+    refuse(m, -EACCES, '\n', 3);
+    strcat((char *)m->payload, "no");
+}
+
+static void
+bend_refusal_text(struct outgoing *m)
+{
+    refuse(m, -EACCES, 'x', OVSSHM_NAME_BYTES);
+}
+
+static void
+bend_refusal_number(struct outgoing *m)
+{
+    refuse(m, INT32_MIN, 'x', 1);
+}
+
+static void
+test_server_lying_in_hello_is_left(void)
+{
+    static void (*const lies[])(struct outgoing *) = {
+        bend_type, bend_id, bend_flags, bend_more_flags, bend_resv, bend_positive_status,
+        bend_status_alone, bend_short, bend_long, bend_longest, bend_magic, bend_length, bend_fd,
+        bend_event, bend_features, bend_no_queues, bend_many_queues, bend_no_depth, bend_deep,
+        bend_no_request, bend_long_request, bend_long_range, bend_segments, bend_no_arena, bend_text,
+        bend_store_text, bend_refusal_text, bend_refusal_number,
+    };
+    for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
+        expect_connect(lies[i], -EPROTO, BROKE);
+    }
+    expect_connect(bend_version, -EPROTONOSUPPORT, "version 2");
+    expect_connect(bend_refusal, -EACCES, "???no");
+}
+
+/* Runs a call on a good connection to a server that bends this reply. */
+static void
+expect_call(uint16_t type, void (*message)(struct outgoing *), int (*call)(struct ovsshm_conn *),
+            int error)
+{
+    const struct bend bend = {.type = type, .message = message};
+    struct ovsshm_conn *conn;
+    struct ovsshm_status status;
+    unsigned fds = test_fd_count();
+    fake_start(&bend);
+    CHECK_EQ(ovsshm_connect(socket_path, &conn), 0);
+    CHECK_EQ(call(conn), error);
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    CHECK_EQ(ovsshm_status(conn, &status), -ENOTCONN); /* over for good, for the same reason */
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    ovsshm_disconnect(conn);
+    fake_stop();
+    CHECK_EQ(test_fd_count(), fds);
+}
+
+static int
+call_list(struct ovsshm_conn *conn)
+{
+    struct ovsshm_volume_info infos[4];
+    return ovsshm_list(conn, NULL, infos, 4);
+}
+
+static int
+call_stat(struct ovsshm_conn *conn)
+{
+    struct ovsshm_volume_info info;
+    return ovsshm_stat(conn, "v", &info);
+}
+
+static int
+call_create(struct ovsshm_conn *conn)
+{
+    return ovsshm_create(conn, "v", 512);
+}
+
+static void
+list_of(struct outgoing *m, uint32_t count, uint32_t more, size_t elements)
+{
+    struct ovsshm_msg_list_reply head = {.count = count, .more = more};
+    memcpy(m->payload, &head, sizeof(head));
+    memset(m->payload + sizeof(head), 'x', elements * sizeof(struct ovsshm_volume_info));
+    m->payload_bytes = sizeof(head) + elements * sizeof(struct ovsshm_volume_info);
+}
+
+/* clang-format off */
+static void bend_list_count(struct outgoing *m) { list_of(m, 3, 0, 2); }
+static void bend_list_huge(struct outgoing *m) { list_of(m, UINT32_MAX, 1, 0); }
+static void bend_list_endless(struct outgoing *m) { list_of(m, 0, 1, 0); }
+static void bend_list_more(struct outgoing *m) { list_of(m, 0, 2, 0); }
+static void bend_list_name(struct outgoing *m) { list_of(m, 1, 0, 1); }
+static void bend_list_no_name(struct outgoing *m) { list_of(m, 1, 0, 1); m->payload[8] = 0; }
+static void bend_list_part(struct outgoing *m) { list_of(m, 1, 0, 1); m->payload_bytes -= 8; }
+static void bend_stat_name(struct outgoing *m) { memset(m->payload, 'x', OVSSHM_NAME_BYTES); }
+/* clang-format on */
+
+static void
+test_server_lying_in_replies_is_left(void)
+{
+    expect_call(OVSSHM_MSG_LIST, bend_list_count, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_huge, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_endless, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_more, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_name, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_no_name, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_LIST, bend_list_part, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_STAT, bend_stat_name, call_stat, -EPROTO);
+    expect_call(OVSSHM_MSG_STAT, bend_short, call_stat, -EPROTO);
+    expect_call(OVSSHM_MSG_STAT, bend_fd, call_stat, -EPROTO);
+    expect_call(OVSSHM_MSG_CREATE, bend_long, call_create, -EPROTO);
+    expect_call(OVSSHM_MSG_CREATE, bend_id, call_create, -EPROTO);
+}
+
+/* ---- lies in the reply to open ----------------------------------------------------------------- */
+
+static struct ovsshm_msg_open_reply *
+open_of(struct outgoing *m)
+{
+    return (void *)m->payload;
+}
+
+/* Descriptors to pass in place of good ones, closed at exit. */
+static int pipe_fds[2], blocking_eventfd, plain_file, plain_memfd;
+
+/* clang-format off */
+static void bend_open_no_fds(struct outgoing *m) { m->fd_count = 0; }
+static void bend_open_few_fds(struct outgoing *m) { m->fd_count--; }
+static void bend_open_many_fds(struct outgoing *m) { while (m->fd_count < OVSSHM_MSG_FDS_MAX) { m->fds[m->fd_count++] = 0; } }
+static void bend_open_pipe(struct outgoing *m) { m->fds[1] = pipe_fds[1]; }
+static void bend_open_blocking(struct outgoing *m) { m->fds[4] = blocking_eventfd; }
+static void bend_open_file(struct outgoing *m) { m->fds[0] = plain_file; }
+static void bend_open_memfd(struct outgoing *m) { m->fds[0] = plain_memfd; }
+static void bend_open_swapped(struct outgoing *m) { int fd = m->fds[0]; m->fds[0] = m->fds[1]; m->fds[1] = fd; }
+static void bend_open_size(struct outgoing *m) { open_of(m)->region_bytes += 4096; }
+static void bend_open_huge(struct outgoing *m) { open_of(m)->region_bytes = UINT64_MAX; }
+static void bend_open_tiny(struct outgoing *m) { open_of(m)->region_bytes = 1; }
+static void bend_open_depth(struct outgoing *m) { open_of(m)->depth *= 2; }
+static void bend_open_queues(struct outgoing *m) { open_of(m)->queues--; }
+static void bend_open_block(struct outgoing *m) { open_of(m)->block_bytes = 0; }
+static void layout_magic(struct ovsshm_region_header *h) { h->magic++; }
+static void layout_version(struct ovsshm_region_header *h) { h->version++; }
+static void layout_depth(struct ovsshm_region_header *h) { h->depth = 1; }
+static void layout_entries(struct ovsshm_region_header *h) { h->entries *= 2; }
+static void layout_entries_odd(struct ovsshm_region_header *h) { h->entries--; }
+static void layout_queues(struct ovsshm_region_header *h) { h->queues_offset = 8; }
+static void layout_stride(struct ovsshm_region_header *h) { h->queue_stride_bytes = 0; }
+static void layout_sqes(struct ovsshm_region_header *h) { h->sqes_offset = UINT64_MAX - 64; }
+static void layout_cqes(struct ovsshm_region_header *h) { h->cqes_offset = 1ull << 40; }
+static void layout_arena(struct ovsshm_region_header *h) { h->arena_offset = 0; }
+static void layout_arena_bytes(struct ovsshm_region_header *h) { h->arena_bytes *= 2; }
+static void layout_features(struct ovsshm_region_header *h) { h->features = 0; }
+static void layout_block(struct ovsshm_region_header *h) { h->block_bytes = 512; }
+static void layout_resv(struct ovsshm_region_header *h) { h->resv1[6] = 1; }
+/* clang-format on */
+
+static const struct ovsshm_open_params open_params = {
+    .mode = OVSSHM_MODE_WRITE,
+    .queues = QUEUES,
+    .depth = 8,
+    .arena_bytes = 1 << 18,
+};
+
+static void
+expect_open(void (*message)(struct outgoing *), void (*layout)(struct ovsshm_region_header *))
+{
+    const struct bend bend = {.type = OVSSHM_MSG_OPEN, .message = message, .layout = layout};
+    struct ovsshm_conn *conn;
+    struct ovsshm_volume *volume = NULL;
+    struct ovsshm_status status;
+    unsigned fds = test_fd_count();
+    fake_start(&bend);
+    CHECK_EQ(ovsshm_connect(socket_path, &conn), 0);
+    CHECK_EQ(ovsshm_open(conn, "v", &open_params, &volume), -EPROTO);
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    CHECK(!volume);
+    CHECK_EQ(ovsshm_status(conn, &status), 0); /* a session of its own has ended, not this */
+    ovsshm_disconnect(conn);
+    fake_stop();
+    CHECK_EQ(test_fd_count(), fds);
+}
+
+static void
+test_server_lying_in_open_is_left(void)
+{
+    static void (*const messages[])(struct outgoing *) = {
+        bend_open_no_fds, bend_open_few_fds, bend_open_many_fds, bend_open_pipe, bend_open_blocking,
+        bend_open_file, bend_open_memfd, bend_open_swapped, bend_open_size, bend_open_huge,
+        bend_open_tiny, bend_open_depth, bend_open_queues, bend_open_block, bend_short, bend_id,
+    };
+    static void (*const layouts[])(struct ovsshm_region_header *) = {
+        layout_magic, layout_version, layout_depth, layout_entries, layout_entries_odd, layout_queues,
+        layout_stride, layout_sqes, layout_cqes, layout_arena, layout_arena_bytes, layout_features,
+        layout_block, layout_resv,
+    };
+    CHECK_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
+    blocking_eventfd = eventfd(0, EFD_CLOEXEC);
+    plain_file = open(socket_path, O_PATH | O_CLOEXEC);
+    plain_memfd = memfd_create("plain", MFD_CLOEXEC);
+    CHECK(blocking_eventfd >= 0 && plain_file >= 0 && plain_memfd >= 0);
+    CHECK_EQ(ftruncate(plain_memfd, 1 << 20), 0);
+    for (unsigned i = 0; i < sizeof(messages) / sizeof(messages[0]); i++) {
+        expect_open(messages[i], NULL);
+    }
+    for (unsigned i = 0; i < sizeof(layouts) / sizeof(layouts[0]); i++) {
+        expect_open(NULL, layouts[i]);
+    }
+    close(pipe_fds[0]);
+    close(pipe_fds[1]);
+    close(blocking_eventfd);
+    close(plain_file);
+    close(plain_memfd);
+}
+
+/* ---- lies in the rings ------------------------------------------------------------------------- */
+
+static struct ovsshm_conn *conn;
+static struct ovsshm_volume *volume;
+static struct ovsshm_queue *queue;
+static unsigned fds_before;
+
+static void
+begin(const struct bend *bend)
+{
+    fds_before = test_fd_count();
+    fake_start(bend);
+    CHECK_EQ(ovsshm_connect(socket_path, &conn), 0);
+    CHECK_EQ(ovsshm_open(conn, "v", &open_params, &volume), 0);
+    queue = ovsshm_volume_queue(volume, 0);
+}
+
+static void
+end(void)
+{
+    ovsshm_close(volume);
+    ovsshm_disconnect(conn);
+    fake_stop();
+    CHECK_EQ(test_fd_count(), fds_before);
+}
+
+/* clang-format off */
+#define LIE(name) static void name(struct connection *c, unsigned q, const struct ovsshm_sqe *sqe)
+LIE(lie_slot) { (void)sqe; complete(c, q, 7777, 0); }
+LIE(lie_huge_slot) { (void)sqe; complete(c, q, UINT64_MAX, 0); }
+LIE(lie_free_slot) { complete(c, q, (sqe->user_data & 7) ^ 1, 0); }
+LIE(lie_generation) { complete(c, q, sqe->user_data + (1ull << 32), (int32_t)sqe->length_bytes); }
+LIE(lie_too_much) { complete(c, q, sqe->user_data, (int32_t)sqe->length_bytes + 1); }
+LIE(lie_far_too_much) { complete(c, q, sqe->user_data, INT32_MAX); }
+LIE(lie_errno) { complete(c, q, sqe->user_data, -4096); }
+LIE(lie_min) { complete(c, q, sqe->user_data, INT32_MIN); }
+LIE(lie_short_write) { complete(c, q, sqe->user_data, sqe->op == OVSSHM_OP_WRITE ? 1 : INT32_MAX); }
+/* clang-format on */
+
+LIE(lie_tail_far)
+{
+    (void)sqe;
+    c->cq[q].own += 9;
+    ovsshm_ring_publish(&c->cq[q]);
+    ovsshm_doorbell_ring(c->client_bells[q]);
+}
+
+LIE(lie_tail_back)
+{
+    (void)sqe;
+    c->cq[q].own--;
+    ovsshm_ring_publish(&c->cq[q]);
+    ovsshm_doorbell_ring(c->client_bells[q]);
+}
+
+/* A request that is answered with a lie ends as if the server were gone, for a reason. */
+static void
+expect_entry(void (*entry)(struct connection *, unsigned, const struct ovsshm_sqe *), uint8_t op)
+{
+    const struct bend bend = {.entry = entry};
+    unsigned char buffer[4096] = {0};
+    struct ovsshm_extent extents[4];
+    struct ovsshm_io io = {.op = op, .length_bytes = sizeof(buffer), .buffer = buffer};
+    struct ovsshm_completion completion;
+    begin(&bend);
+    if (op == OVSSHM_OP_BLOCK_STATUS) {
+        io.buffer = extents;
+        io.extents_max = 4;
+    }
+    io.user_data = 42;
+    CHECK_EQ(ovsshm_queue_prep(queue, &io), 0);
+    CHECK_EQ(ovsshm_queue_submit(queue), 1);
+    CHECK_EQ(ovsshm_queue_wait(queue, &completion, 1, -1), 1);
+    CHECK_EQ(completion.user_data, 42);
+    CHECK_EQ(completion.result, -ENOTCONN);
+    CHECK_EQ(ovsshm_queue_in_flight(queue), 0);
+    CHECK_EQ(ovsshm_volume_state(volume), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    CHECK_EQ(ovsshm_queue_prep(queue, &io), -ENOTCONN);
+    CHECK_EQ(ovsshm_queue_run(queue, &io), -ENOTCONN);
+    CHECK_EQ(ovsshm_queue_wait(queue, &completion, 1, -1), 0);
+    end();
+}
+
+static void
+test_server_lying_in_completions_is_left(void)
+{
+    expect_entry(lie_slot, OVSSHM_OP_READ);
+    expect_entry(lie_huge_slot, OVSSHM_OP_READ);
+    expect_entry(lie_free_slot, OVSSHM_OP_READ);
+    expect_entry(lie_generation, OVSSHM_OP_READ);
+    expect_entry(lie_too_much, OVSSHM_OP_READ);
+    expect_entry(lie_too_much, OVSSHM_OP_WRITE);
+    expect_entry(lie_too_much, OVSSHM_OP_FLUSH);
+    expect_entry(lie_too_much, OVSSHM_OP_DISCARD);
+    expect_entry(lie_far_too_much, OVSSHM_OP_READ);
+    expect_entry(lie_far_too_much, OVSSHM_OP_BLOCK_STATUS);
+    expect_entry(lie_errno, OVSSHM_OP_WRITE_ZEROES);
+    expect_entry(lie_min, OVSSHM_OP_READ);
+    expect_entry(lie_short_write, OVSSHM_OP_WRITE);
+    expect_entry(lie_tail_far, OVSSHM_OP_READ);
+    expect_entry(lie_tail_back, OVSSHM_OP_READ);
+}
+
+static void
+extents_complete(struct connection *c, unsigned q, const struct ovsshm_sqe *sqe,
+                 const struct ovsshm_extent *extents, unsigned count)
+{
+    memcpy(ovsshm_region_arena(&c->region) + sqe->buffer_offset, extents, count * sizeof(*extents));
+    complete(c, q, sqe->user_data, (int32_t)count);
+}
+
+LIE(lie_extent_empty)
+{
+    const struct ovsshm_extent extent = {.length_bytes = 0};
+    extents_complete(c, q, sqe, &extent, 1);
+}
+
+LIE(lie_extent_long)
+{
+    const struct ovsshm_extent extents[2] = {{.length_bytes = 4000}, {.length_bytes = 97}};
+    extents_complete(c, q, sqe, extents, 2);
+}
+
+LIE(lie_extent_wraps)
+{
+    const struct ovsshm_extent extents[2] = {{.length_bytes = 4000}, {.length_bytes = UINT64_MAX}};
+    extents_complete(c, q, sqe, extents, 2);
+}
+
+LIE(lie_extent_flags)
+{
+    const struct ovsshm_extent extent = {.length_bytes = 4096, .flags = 4};
+    extents_complete(c, q, sqe, &extent, 1);
+}
+
+LIE(lie_extent_count)
+{
+    const struct ovsshm_extent extents[5] = {{.length_bytes = 1}, {.length_bytes = 1},
+                                             {.length_bytes = 1}, {.length_bytes = 1},
+                                             {.length_bytes = 1}};
+    extents_complete(c, q, sqe, extents, 5);
+}
+
+static void
+test_server_lying_in_extents_is_left(void)
+{
+    expect_entry(lie_extent_empty, OVSSHM_OP_BLOCK_STATUS);
+    expect_entry(lie_extent_long, OVSSHM_OP_BLOCK_STATUS);
+    expect_entry(lie_extent_wraps, OVSSHM_OP_BLOCK_STATUS);
+    expect_entry(lie_extent_flags, OVSSHM_OP_BLOCK_STATUS);
+    expect_entry(lie_extent_count, OVSSHM_OP_BLOCK_STATUS);
+}
+
+LIE(lie_twice)
+{
+    entry_serve(c, q, sqe);
+    complete(c, q, sqe->user_data, (int32_t)sqe->length_bytes);
+}
+
+static void
+test_server_completing_twice_is_left_after_the_good_one(void)
+{
+    const struct bend bend = {.entry = lie_twice};
+    unsigned char buffer[512];
+    struct ovsshm_io io = {.op = OVSSHM_OP_READ, .length_bytes = 512, .buffer = buffer};
+    begin(&bend);
+    CHECK_EQ(ovsshm_queue_run(queue, &io), 512);
+    /* The second one is of a past generation, whatever the slot is used for by then. */
+    int64_t rc;
+    do {
+        rc = ovsshm_queue_run(queue, &io);
+    } while (rc == 512);
+    CHECK_EQ(rc, -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    end();
+}
+
+static uint64_t noise_seed;
+
+/* Once: fills the completion ring with entries that are nearly right, and publishes some of them. */
+LIE(lie_noise)
+{
+    struct ovsshm_queue_memory m = ovsshm_region_queue(&c->region, q);
+    (void)sqe;
+    if (c->cq[q].own != 0) {
+        return;
+    }
+    for (unsigned i = 0; i < m.entries; i++) {
+        m.cqes[i].user_data = test_random(&noise_seed) % 16 + (test_random(&noise_seed) % 3 << 32);
+        m.cqes[i].result = (int32_t)(test_random(&noise_seed) % 8192) - 4000;
+    }
+    c->cq[q].own = 1 + (uint32_t)(test_random(&noise_seed) % 12);
+    ovsshm_ring_publish(&c->cq[q]);
+    ovsshm_doorbell_ring(c->client_bells[q]);
+    shutdown(c->fd, SHUT_RDWR); /* noise may be all good */
+}
+
+/* Whatever is written over the server's half of the rings, calls end and memory stays whole. */
+static void
+test_server_writing_noise_is_left(void)
+{
+    const struct bend bend = {.entry = lie_noise};
+    for (uint64_t seed = 1; seed <= 64; seed++) {
+        uint64_t random = seed;
+        unsigned char buffer[4096];
+        struct ovsshm_completion completions[8];
+        noise_seed = seed;
+        begin(&bend);
+        for (unsigned i = 0; i < 8; i++) {
+            struct ovsshm_io io = {
+                .op = (uint8_t)(1 + test_random(&random) % 5),
+                .offset_bytes = test_random(&random) % 65536,
+                .length_bytes = 1 + test_random(&random) % sizeof(buffer),
+                .buffer = buffer,
+            };
+            CHECK_EQ(ovsshm_queue_prep(queue, &io), 0);
+        }
+        ovsshm_queue_submit(queue);
+        for (unsigned left = 8; left;) {
+            int n = ovsshm_queue_wait(queue, completions, 8, -1);
+            CHECK(n > 0 && (unsigned)n <= left);
+            left -= (unsigned)n;
+        }
+        CHECK_EQ(ovsshm_queue_in_flight(queue), 0);
+        end();
+    }
+}
+
+/* ---- the end ----------------------------------------------------------------------------------- */
+
+LIE(never)
+{
+    (void)c;
+    (void)q;
+    (void)sqe;
+}
+
+LIE(die_on_write)
+{
+    if (sqe->op == OVSSHM_OP_WRITE) {
+        shutdown(c->fd, SHUT_RDWR);
+    } else if (sqe->op == OVSSHM_OP_FLUSH) {
+        entry_serve(c, q, sqe);
+    }
+}
+
+static const struct ovsshm_io flush = {.op = OVSSHM_OP_FLUSH, .user_data = 1};
+
+static void
+test_server_dying_ends_a_sleeping_wait(void)
+{
+    const struct bend bend = {.entry = die_on_write};
+    unsigned char buffer[512] = {0};
+    struct ovsshm_io write = {.op = OVSSHM_OP_WRITE, .length_bytes = 512, .buffer = buffer};
+    struct ovsshm_io read = {.op = OVSSHM_OP_READ, .length_bytes = 512, .buffer = buffer};
+    struct ovsshm_completion completions[8];
+    begin(&bend);
+    CHECK_EQ(ovsshm_queue_prep(queue, &read), 0);
+    CHECK_EQ(ovsshm_queue_prep(queue, &flush), 0);
+    CHECK_EQ(ovsshm_queue_prep(queue, &write), 0);
+    CHECK_EQ(ovsshm_queue_submit(queue), 3);
+    int done = 0, lost = 0;
+    while (done + lost < 3) { /* what was done before the end counts as done */
+        int n = ovsshm_queue_wait(queue, completions, 8, -1);
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) {
+            CHECK_EQ(completions[i].result, completions[i].user_data == 1 ? 0 : -ENOTCONN);
+            *(completions[i].result ? &lost : &done) += 1;
+        }
+    }
+    CHECK_EQ(done, 1);
+    CHECK_EQ(ovsshm_volume_state(volume), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), "gone away");
+    end();
+}
+
+static void
+test_server_dying_is_seen_by_a_caller_who_only_polls(void)
+{
+    const struct bend bend = {.entry = never};
+    struct ovsshm_completion completion;
+    int n;
+    begin(&bend);
+    CHECK_EQ(ovsshm_queue_prep(queue, &flush), 0);
+    ovsshm_queue_submit(queue);
+    fake_die();
+    while ((n = ovsshm_queue_poll(queue, &completion, 1)) == 0) {
+    }
+    CHECK_EQ(n, 1);
+    CHECK_EQ(completion.result, -ENOTCONN);
+    end();
+}
+
+static void
+test_server_dying_wakes_an_event_loop_once(void)
+{
+    const struct bend bend = {.entry = never};
+    struct ovsshm_completion completions[2];
+    struct pollfd pollfd = {.events = POLLIN};
+    begin(&bend);
+    pollfd.fd = ovsshm_queue_fd(queue);
+    CHECK_EQ(ovsshm_queue_prep(queue, &flush), 0);
+    ovsshm_queue_submit(queue);
+    CHECK_EQ(ovsshm_queue_arm(queue), 0);
+    CHECK_EQ(poll(&pollfd, 1, 0), 0);
+    fake_die();
+    CHECK_EQ(poll(&pollfd, 1, -1), 1);
+    ovsshm_queue_disarm(queue);
+    CHECK_EQ(ovsshm_queue_arm(queue), 1);
+    CHECK_EQ(ovsshm_queue_poll(queue, completions, 2), 1);
+    CHECK_EQ(completions[0].result, -ENOTCONN);
+    /* Known now: the fd does not stay readable, and there is nothing to poll. */
+    CHECK_EQ(ovsshm_queue_arm(queue), 0);
+    CHECK_EQ(poll(&pollfd, 1, 0), 0);
+    end();
+}
+
+static void *
+wait_on_queue_1(void *arg)
+{
+    struct ovsshm_completion completion;
+    struct ovsshm_queue *other = ovsshm_volume_queue(arg, 1);
+    CHECK_EQ(ovsshm_queue_prep(other, &flush), 0);
+    ovsshm_queue_submit(other);
+    CHECK_EQ(ovsshm_queue_wait(other, &completion, 1, -1), 1);
+    CHECK_EQ(completion.result, -ENOTCONN);
+    return NULL;
+}
+
+LIE(lie_on_queue_0)
+{
+    complete(c, q, sqe->user_data + (q == 0), 0);
+}
+
+LIE(lie_on_queue_0_only)
+{
+    if (q == 0) {
+        lie_on_queue_0(c, q, sqe);
+    }
+}
+
+static void
+test_server_lying_on_one_queue_ends_the_others(void)
+{
+    const struct bend bend = {.entry = lie_on_queue_0_only};
+    begin(&bend);
+    pthread_t thread = test_thread(wait_on_queue_1, volume);
+    CHECK_EQ(ovsshm_queue_run(queue, &flush), -ENOTCONN);
+    test_join(thread);
+    end();
+}
+
+/* The socket of the volume's session: the second that was accepted. */
+static int
+volume_fd(void)
+{
+    CHECK_EQ(ovsshm_load_acquire(&fake.count), 2);
+    return fake.connections[1].fd;
+}
+
+static void
+send_event(uint32_t type, int64_t value, const char *reason)
+{
+    struct ovsshm_msg head = {.type = OVSSHM_MSG_EVENT};
+    struct ovsshm_msg_event event = {.event = type, .value = value};
+    snprintf(event.reason, sizeof(event.reason), "%s", reason);
+    CHECK_EQ(ovsshm_msg_send(volume_fd(), head, &event, sizeof(event), NULL, 0), 0);
+}
+
+static void
+test_events_reach_the_user_in_order(void)
+{
+    struct ovsshm_msg_event event;
+    struct ovsshm_volume_info info;
+    struct pollfd pollfd = {.events = POLLIN};
+    begin(&honest);
+    pollfd.fd = ovsshm_queue_fd(queue);
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 0);
+    CHECK_EQ(ovsshm_queue_arm(queue), 0);
+    send_event(99, 0, "");
+    send_event(OVSSHM_EVENT_RESIZED, 4096, "");
+    CHECK_EQ(poll(&pollfd, 1, -1), 1);
+    ovsshm_queue_disarm(queue);
+    CHECK_EQ(poll(&pollfd, 1, 0), 0); /* taken in, although nobody has asked for it yet */
+    send_event(OVSSHM_EVENT_DRAINING, 0, "");
+    CHECK_EQ(ovsshm_volume_stat(volume, &info), 0); /* a call meets it on the way */
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 1);
+    CHECK_EQ(event.event, OVSSHM_EVENT_RESIZED);
+    CHECK_EQ(event.value, 4096);
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 1);
+    CHECK_EQ(event.event, OVSSHM_EVENT_DRAINING);
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 0);
+    for (int i = 0; i < 40; i++) { /* the oldest give way */
+        send_event(OVSSHM_EVENT_RESIZED, i, "");
+    }
+    for (int i = 24; i < 40; i++) {
+        CHECK_EQ(ovsshm_volume_event(volume, &event), 1);
+        CHECK_EQ(event.value, i);
+    }
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 0);
+    CHECK_EQ(ovsshm_volume_state(volume), 0);
+    end();
+}
+
+static void
+test_server_saying_why_it_ends_is_quoted(void)
+{
+    const struct bend bend = {.entry = never};
+    struct ovsshm_msg_event event;
+    begin(&bend);
+    send_event(OVSSHM_EVENT_ENDED, -ESHUTDOWN, "going home");
+    fake_die();
+    CHECK_EQ(ovsshm_queue_run(queue, &flush), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), "going home");
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 1);
+    CHECK_EQ(event.value, -ESHUTDOWN);
+    CHECK_EQ(ovsshm_volume_resize(volume, 4096), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), "going home");
+    end();
+}
+
+static void
+test_server_sending_what_nobody_asked_for_is_left(void)
+{
+    struct ovsshm_msg head = {.type = OVSSHM_MSG_STAT, .flags = OVSSHM_MSG_REPLY, .id = 3};
+    struct ovsshm_msg_event event;
+    begin(&honest);
+    CHECK_EQ(ovsshm_msg_send(volume_fd(), head, NULL, 0, NULL, 0), 0);
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 0);
+    CHECK_EQ(ovsshm_volume_state(volume), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), BROKE);
+    end();
+}
+
+static void
+test_server_dying_ends_calls(void)
+{
+    struct ovsshm_volume_info info;
+    begin(&honest);
+    CHECK_EQ(ovsshm_stat(conn, "v", &info), 0);
+    fake_die();
+    CHECK_EQ(ovsshm_stat(conn, "v", &info), -ENOTCONN);
+    CHECK_EQ(ovsshm_create(conn, "v", 0), -ENOTCONN);
+    CHECK_EQ(ovsshm_volume_stat(volume, &info), -ENOTCONN);
+    CHECK_EQ(ovsshm_volume_set_mode(volume, OVSSHM_MODE_READ), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), "gone away");
+    end();
+}
+
+static void
+test_silent_server_is_given_up_in_bounded_time(void)
+{
+    const struct bend bend = {.silent = true};
+    struct ovsshm_conn *none = NULL;
+    fake_start(&bend);
+    CHECK_EQ(ovsshm_connect(socket_path, &none), -ETIMEDOUT);
+    CHECK_TEXT(ovsshm_reason(), "did not answer in 10 s");
+    CHECK(!none);
+    fake_stop();
+}
+
+int
+main(void)
+{
+    test_begin(300);
+    socket_path = test_path("fake.sock");
+    test_cleanup(free, socket_path);
+    RUN(test_server_lying_in_hello_is_left);
+    RUN(test_server_lying_in_replies_is_left);
+    RUN(test_server_lying_in_open_is_left);
+    RUN(test_server_lying_in_completions_is_left);
+    RUN(test_server_lying_in_extents_is_left);
+    RUN(test_server_completing_twice_is_left_after_the_good_one);
+    RUN(test_server_writing_noise_is_left);
+    RUN(test_server_dying_ends_a_sleeping_wait);
+    RUN(test_server_dying_is_seen_by_a_caller_who_only_polls);
+    RUN(test_server_dying_wakes_an_event_loop_once);
+    RUN(test_server_lying_on_one_queue_ends_the_others);
+    RUN(test_events_reach_the_user_in_order);
+    RUN(test_server_saying_why_it_ends_is_quoted);
+    RUN(test_server_sending_what_nobody_asked_for_is_left);
+    RUN(test_server_dying_ends_calls);
+    RUN(test_silent_server_is_given_up_in_bounded_time);
+    return 0;
+}
