@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "client/reason.h"
 #include "legacy.h"
 #include "shared/names.h"
 
@@ -20,7 +21,10 @@ legacy_result(int64_t rc)
 int
 legacy_name_check(const char *name)
 {
-    return name && name[0] && strlen(name) <= OVSSHM_NAME_BYTES - 2 ? 0 : -EINVAL;
+    if (name && name[0] && strlen(name) <= OVSSHM_NAME_BYTES - 2) {
+        return 0;
+    }
+    return ovsshm_reason_literal(-EINVAL, "a volume name has 1 to 254 bytes");
 }
 
 int
@@ -60,7 +64,8 @@ ovs_ctx_new(const ovs_ctx_attr_t *attr)
         return NULL;
     }
     if (attr->transport == LEGACY_TRANSPORT_NETWORK) {
-        errno = EPROTONOSUPPORT;
+        errno = -ovsshm_reason_literal(-EPROTONOSUPPORT,
+                                       "transports \"tcp\" and \"rdma\" are not supported");
         return NULL;
     }
     ovs_ctx_t *ctx = calloc(1, sizeof(*ctx));
@@ -82,12 +87,13 @@ oflag_ok(int oflag)
     return oflag == O_RDONLY || oflag == O_WRONLY || oflag == O_RDWR;
 }
 
-/* A session whose server has gone may be replaced by one on the same volume. */
+/* Not when its server has gone: then it may be opened again. */
 static bool
 already_open(const ovs_ctx_t *ctx, const char *name)
 {
+    struct ovsshm_volume_info info;
     return ctx->session && !strcmp(legacy_session_name(ctx->session), name) &&
-           ovsshm_volume_state(legacy_session_volume(ctx->session)) == 0;
+           ovsshm_volume_stat(legacy_session_volume(ctx->session), &info) != -ENOTCONN;
 }
 
 int
@@ -97,7 +103,8 @@ ovs_ctx_init(ovs_ctx_t *ctx, const char *volume_name, int oflag)
         return (int)legacy_result(-EINVAL);
     }
     if (already_open(ctx, volume_name)) {
-        return (int)legacy_result(-EBUSY);
+        return (int)legacy_result(
+            ovsshm_reason_literal(-EBUSY, "this context has the volume open already"));
     }
     struct legacy_session *session;
     int rc = legacy_session_open(volume_name, oflag, &session);

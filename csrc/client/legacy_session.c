@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "client/reason.h"
+#include "client/queue.h"
 #include "shared/atomic.h"
+#include "shared/doorbell.h"
 
 #define REAP_BATCH 32
 
@@ -173,6 +174,10 @@ legacy_session_issue(struct legacy_session *s)
     if (prepared > 0) {
         (void)ovsshm_queue_submit(s->queue);
     }
+    if (s->queue->ready_count > 0) {
+        /* Completed without the server, of which a leader that sleeps would hear nothing. */
+        ovsshm_doorbell_ring(s->queue->client_bell);
+    }
 }
 
 int
@@ -193,23 +198,21 @@ legacy_session_reap(struct legacy_session *s)
 }
 
 /*
- * What needs no server: a flush when nothing can be written, and a write that reaches beyond the
- * end, of which nothing may be written, also when it would be split.
+ * What needs no server: a read beyond the end, a write that reaches beyond it (of which nothing may
+ * be written), a flush when nothing can be written.
  */
 static bool
 answer_here(const struct legacy_session *s, const struct ovsshm_io *io, int64_t *result)
 {
-    if (io->op == OVSSHM_OP_FLUSH) {
-        *result = 0;
-        return s->oflag == O_RDONLY;
-    }
-    if (io->op == OVSSHM_OP_WRITE) {
-        uint64_t volume_bytes = ovsshm_volume_bytes(s->volume);
+    uint64_t volume_bytes = ovsshm_volume_bytes(s->volume);
+    switch (io->op) {
+    case OVSSHM_OP_READ: *result = 0; return io->offset_bytes >= volume_bytes;
+    case OVSSHM_OP_WRITE:
         *result = -EFBIG;
         return io->length_bytes > volume_bytes ||
                io->offset_bytes > volume_bytes - io->length_bytes;
+    default: *result = 0; return s->oflag == O_RDONLY;
     }
-    return false;
 }
 
 static void

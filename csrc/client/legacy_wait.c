@@ -49,18 +49,15 @@ time_left(const struct timespec *deadline, struct timespec *left)
 static void
 sleep_on_queue(struct legacy_session *s, const struct timespec *left)
 {
-    if (ovsshm_queue_arm(s->queue) == 0) {
-        struct pollfd fd = {.fd = ovsshm_queue_fd(s->queue), .events = POLLIN};
-        pthread_mutex_unlock(&s->lock);
-        (void)ppoll(&fd, 1, left, NULL);
-        pthread_mutex_lock(&s->lock);
-        ovsshm_waiter_slept(&s->waiter);
+    if (ovsshm_queue_arm(s->queue) != 0) {
+        return;
     }
+    struct pollfd fd = {.fd = ovsshm_queue_fd(s->queue), .events = POLLIN};
+    pthread_mutex_unlock(&s->lock);
+    (void)ppoll(&fd, 1, left, NULL);
+    pthread_mutex_lock(&s->lock);
     ovsshm_queue_disarm(s->queue);
-    struct ovsshm_msg_event event;
-    while (ovsshm_volume_event(s->volume, &event) == 1) {
-        /* Nothing here wants events, and one that is left would keep the fd readable. */
-    }
+    ovsshm_waiter_slept(&s->waiter);
 }
 
 /* Callbacks, and requests that no room was found for, need a leader even if nobody waits. */
