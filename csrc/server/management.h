@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Management requests as jobs: what runs on a worker between a control message and its reply.
+ */
+#ifndef OVSSHM_SERVER_MANAGEMENT_H
+#define OVSSHM_SERVER_MANAGEMENT_H
+
+#include "registry.h"
+
+struct connection;
+struct session;
+
+/* A control message that has been checked; one per connection at a time. */
+struct command {
+    struct job job;
+    struct connection *connection;
+    uint16_t type;                         /* enum ovsshm_msg_type */
+    uint32_t id;
+    union {
+        struct ovsshm_msg_volume volume;
+        struct ovsshm_msg_snapshot snapshot;
+        struct ovsshm_msg_open open;
+        struct ovsshm_msg_set_mode set_mode;
+    } in;
+    struct session *session;               /* open: the new one; set mode: the caller's */
+    struct ovsshm_error error;             /* when the job has failed */
+    void *reply;                           /* allocated; NULL: no payload */
+    size_t reply_bytes;
+    bool resized;                          /* the volume; to be announced */
+    uint64_t size_bytes;
+};
+
+int srv_manage_create(struct job *job);
+int srv_manage_remove(struct job *job);
+int srv_manage_resize(struct job *job);
+int srv_manage_stat(struct job *job);
+int srv_manage_list(struct job *job);
+int srv_manage_snapshot_create(struct job *job);
+int srv_manage_snapshot_list(struct job *job);
+int srv_manage_snapshot_rollback(struct job *job);
+int srv_manage_snapshot_remove(struct job *job);
+int srv_manage_snapshot_is_synced(struct job *job);
+int srv_manage_open(struct job *job);
+int srv_manage_set_mode(struct job *job);
+
+/* The closing job of a session. */
+int srv_manage_close(struct job *job);
+
+#endif

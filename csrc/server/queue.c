@@ -1,0 +1,201 @@
+/* SPDX-License-Identifier: MIT */
+#include "queue.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <inttypes.h>
+
+#include "entry.h"
+#include "reactor.h"
+#include "session.h"
+
+/* Completions are published in groups: each publication costs the client a cache miss. */
+#define PUBLISH_REQUESTS 8
+#define PUBLISH_BYTES 32768
+
+static inline struct request *
+request_get(struct queue *queue)
+{
+    struct request *request = queue->free;
+    if (request) {
+        queue->free = request->next;
+    } else {
+        request = &queue->requests[queue->fresh++];
+        request->queue = queue;
+    }
+    return request;
+}
+
+static inline void
+request_put(struct queue *queue, struct request *request)
+{
+    srv_entry_release(queue, request);
+    request->next = queue->free;
+    queue->free = request;
+}
+
+/*
+ * Entries that may be taken.  There is room for all their completions: a client has at most `depth`
+ * requests that we have not completed or whose completion it has not consumed, or it is broken.
+ */
+static int
+take_count(struct queue *queue)
+{
+    int available = ovsshm_ring_available(&queue->sq);
+    if (available == 0) {
+        return 0;
+    }
+    if (available < 0) {
+        return srv_session_violation(queue->session, "impossible submission index %" PRIu32,
+                                     queue->sq.peer);
+    }
+    uint32_t open = (uint32_t)available + queue->in_flight;
+    int space = ovsshm_ring_space(&queue->cq, open);
+    if (space < 0) {
+        return srv_session_violation(queue->session, "impossible completion index %" PRIu32,
+                                     queue->cq.peer);
+    }
+    if (open > queue->depth || open > (uint32_t)space) {
+        return srv_session_violation(queue->session, "more than %" PRIu32 " requests in flight",
+                                     queue->depth);
+    }
+    return available;
+}
+
+/* Long segment lists cost memory of ours while they are in flight. */
+static inline bool
+must_wait(const struct queue *queue, const struct ovsshm_sqe *entry)
+{
+    return queue->segments_in_flight && entry->flags & OVSSHM_SQE_SEGMENTS &&
+           (uint64_t)queue->segments_in_flight + entry->segment_count > QUEUE_SEGMENTS_IN_FLIGHT;
+}
+
+/* Check, then hand to the store by way of the batch, or complete at once. */
+static inline int
+take_one(struct queue *queue, const struct ovsshm_sqe *entry)
+{
+    struct reactor *reactor = queue->reactor;
+    struct request *request = request_get(queue);
+    int rc = srv_entry_check(queue, entry, request);
+    if (rc < 0) {
+        request_put(queue, request);
+        return rc;
+    }
+    request->in_store = true;
+    queue->in_flight++;
+    reactor->in_flight++;
+    if (rc) {
+        reactor->batch[reactor->batch_count++] = &request->io;
+        reactor->batch_bytes += request->io.iov_count ? request->io.length_bytes : 0;
+    } else {
+        srv_queue_complete(request, request->result);
+    }
+    return 0;
+}
+
+int
+srv_queue_take(struct queue *queue)
+{
+    const struct reactor *reactor = queue->reactor;
+    int count = take_count(queue);
+    int taken = 0;
+    int rc = 0;
+    if (count <= 0) {
+        return count;
+    }
+    while (taken < count && rc == 0 && reactor->batch_count < REACTOR_BATCH &&
+           reactor->batch_bytes < REACTOR_BATCH_BYTES) {
+        struct ovsshm_sqe entry;
+        srv_load_once(&entry, &queue->sqes[ovsshm_ring_slot(&queue->sq, 0)], sizeof(entry));
+        if (must_wait(queue, &entry)) {
+            break;
+        }
+        queue->sq.own++;
+        taken++;
+        rc = take_one(queue, &entry);
+    }
+    ovsshm_ring_publish(&queue->sq);
+    return rc ? rc : taken ? taken : -EAGAIN;
+}
+
+static int32_t
+extents_to_client(struct queue *queue, const struct request *request, int32_t result)
+{
+    if (result > (int32_t)request->io.extents_max) {
+        result = (int32_t)request->io.extents_max;
+    }
+    if (result > 0) {
+        memcpy(queue->arena + request->buffer_offset, request->io.extents,
+               (size_t)result * sizeof(struct ovsshm_extent));
+    }
+    return result;
+}
+
+static inline void
+count(struct reactor_counters *counters, const struct request *request, int32_t result)
+{
+    COUNTER_ADD(counters->requests, 1);
+    if (result < 0) {
+        COUNTER_ADD(counters->errors, 1);
+    } else if (request->io.op == OVSSHM_OP_READ) {
+        COUNTER_ADD(counters->read_bytes, (uint32_t)result);
+    } else if (request->io.op == OVSSHM_OP_WRITE) {
+        COUNTER_ADD(counters->written_bytes, (uint32_t)result);
+    }
+}
+
+void
+srv_queue_complete(struct request *request, int32_t result)
+{
+    struct queue *queue = request->queue;
+    struct reactor *reactor = queue->reactor;
+    assert(request->in_store);             /* a store completes once */
+    request->in_store = false;
+    if (request->io.extents) {
+        result = extents_to_client(queue, request, result);
+    }
+    count(&reactor->counters, request, result);
+    queue->in_flight--;
+    reactor->in_flight--;
+    if (queue->state == QUEUE_DETACHING) {
+        request_put(queue, request);
+        srv_reactor_detach_if_idle(reactor, queue);
+        return;
+    }
+    queue->cqes[ovsshm_ring_slot(&queue->cq, 0)] =
+        (struct ovsshm_cqe){.user_data = request->user_data, .result = result};
+    queue->cq.own++;
+    queue->unpublished_bytes += request->io.iov_count ? request->io.length_bytes : 0;
+    if (++queue->unpublished >= PUBLISH_REQUESTS || queue->unpublished_bytes >= PUBLISH_BYTES) {
+        ovsshm_ring_publish(&queue->cq);
+        queue->unpublished = 0;
+        queue->unpublished_bytes = 0;
+    }
+    request_put(queue, request);
+    srv_reactor_mark_dirty(reactor, queue);
+}
+
+void
+srv_queue_announce(struct queue *queue)
+{
+    ovsshm_ring_publish(&queue->cq);
+    queue->unpublished = 0;
+    queue->unpublished_bytes = 0;
+    if (ovsshm_doorbell_needed(&queue->words->client_armed)) {
+        ovsshm_doorbell_ring(queue->client_fd);
+        COUNTER_ADD(queue->reactor->counters.doorbells, 1);
+    }
+}
+
+void
+ovsshm_request_complete(struct ovsshm_request *io, int32_t result)
+{
+    struct request *request = container_of(io, struct request, io);
+    struct reactor *reactor = request->queue->reactor;
+    if (srv_reactor_here == reactor) {
+        srv_queue_complete(request, result);
+    } else {
+        request->result = result;
+        srv_reactor_complete_elsewhere(reactor, request);
+    }
+}
