@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""No order of events loses a wake-up: spin searches all of them, and finds the bugs put in on purpose.
+"""No order of events loses a wake-up: spin searches all, and finds the bugs put in on purpose.
 
 tests/model/ has the doorbell protocol of csrc/shared/doorbell.h over processors that delay stores.
 """
@@ -46,7 +46,7 @@ def run(directory: Path, *command: str) -> str:
 
 
 def search(directory: Path, model: str, *defines: str, liveness: bool = False) -> Search:
-    """A whole search for deadlocks and assertions, or for the model's ltl formula under fairness."""
+    """A whole search: for deadlocks and assertions, or for the ltl formula under fairness."""
     for source in MODEL.glob("*.pml"):
         shutil.copy(source, directory)
     run(directory, "spin", *(f"-D{name}" for name in defines), "-a", f"{model}.pml")
@@ -55,7 +55,8 @@ def search(directory: Path, model: str, *defines: str, liveness: bool = False) -
     output = run(directory, "./pan", "-n", "-m3000000", *(["-a", "-f"] if liveness else []))
     errors = re.search(r"errors: (\d+)", output)
     states = re.search(r"(\d+) states, stored", output)
-    assert errors and states, output
+    assert errors is not None, output
+    assert states is not None, output
     stopped = re.search(r"not completed|max search depth too small|truncated|out of memory", output)
     return Search(int(errors[1]), int(states[1]), stopped is None, output)
 
