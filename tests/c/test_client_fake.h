@@ -257,10 +257,7 @@ serve_connection(void *arg)
             ovsshm_doorbell_ring(c->server_bells[q]);
             test_join(c->rings[q]);
         }
-        close(c->server_bells[q]);
-        close(c->client_bells[q]);
     }
-    ovsshm_region_destroy(&c->region);
     return NULL;
 }
 
@@ -308,8 +305,14 @@ fake_stop(void)
     test_join(fake.thread);
     fake_die();
     for (unsigned i = 0; i < fake.count; i++) {
-        test_join(fake.connections[i].thread);
-        close(fake.connections[i].fd);
+        struct connection *c = &fake.connections[i];
+        test_join(c->thread);
+        for (unsigned q = 0; q < c->queues; q++) {
+            close(c->server_bells[q]);
+            close(c->client_bells[q]);
+        }
+        ovsshm_region_destroy(&c->region);
+        close(c->fd);
     }
     close(fake.listener);
     free(fake.volume);
