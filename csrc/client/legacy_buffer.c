@@ -142,6 +142,10 @@ ovs_allocate(ovs_ctx_t *ctx, size_t size)
         errno = ctx ? EBADF : EINVAL;
         return NULL;
     }
+    if (size > PTRDIFF_MAX) {
+        errno = ENOMEM;
+        return NULL;
+    }
     struct ovs_buffer values = {.size = class_bytes(size), .generation = ctx->generation};
     values.data = legacy_session_buffer_alloc(ctx->session, values.size);
     if (!values.data) {

@@ -391,6 +391,24 @@ gate_volume_close(struct ovsshm_store_volume *volume)
     (void)volume;
 }
 
+static int
+gate_group_create(struct ovsshm_store *store, void **group)
+{
+    (void)store;
+    *group = &gate;
+    return 0;
+}
+
+/* The server stops: memory of requests that are still held is about to go. */
+static void
+gate_group_destroy(void *group)
+{
+    (void)group;
+    pthread_mutex_lock(&gate.lock);
+    gate.held_count = 0;
+    pthread_mutex_unlock(&gate.lock);
+}
+
 static void
 gate_submit(struct ovsshm_store *store, void *group, struct ovsshm_request **requests,
             unsigned count)
@@ -453,6 +471,8 @@ static const struct ovsshm_store_type gate_store = {
     .snapshot_list = gate_snapshot_list,
     .volume_open = gate_volume_open,
     .volume_close = gate_volume_close,
+    .group_create = gate_group_create,
+    .group_destroy = gate_group_destroy,
     .submit = gate_submit,
 };
 

@@ -125,7 +125,7 @@ list_needs_exactly_the_sum_of_names_and_nuls(void)
 static void
 list_goes_on_over_many_volumes(void)
 {
-    char name[16];
+    char name[24];
     for (int i = 0; i < 100; i++) {
         snprintf(name, sizeof(name), "volume-%03d", i);
         volume_create(name, 512);
