@@ -18,8 +18,8 @@
 #include "shared/wire.h"
 
 #define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
-#define UNREAD_MAX 64                      /* messages thrown away before closing */
-#define REFUSED_MAX 16                     /* connections that wait for their refusal */
+#define UNREAD_MAX 64  /* messages thrown away before closing */
+#define REFUSED_MAX 16 /* connections that wait for their refusal */
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
@@ -28,8 +28,8 @@ static bool
 send_reply(struct connection *c, const struct ovsshm_msg *to, int status, const void *payload,
            size_t payload_bytes, const int *fds, unsigned fd_count)
 {
-    struct ovsshm_msg head = {.type = to->type, .id = to->id, .flags = OVSSHM_MSG_REPLY,
-                              .status = status};
+    struct ovsshm_msg head = {
+        .type = to->type, .id = to->id, .flags = OVSSHM_MSG_REPLY, .status = status};
     int rc = ovsshm_msg_send(c->fd, head, payload, payload_bytes, fds, fd_count);
     if (rc) {
         srv_connection_end(c, 0, "cannot send a reply: %s", strerror(-rc));
@@ -86,7 +86,8 @@ static void
 make_room_for_refused(struct control *control)
 {
     struct connection *c;
-    TAILQ_FOREACH(c, &control->connections, link) {
+    TAILQ_FOREACH(c, &control->connections, link)
+    {
         if (c->refusal && control->refused_count >= REFUSED_MAX) {
             srv_connection_end(c, 0, "refused");
             return;
@@ -279,8 +280,8 @@ static void
 log_open(const struct connection *c)
 {
     const struct ovsshm_msg_open *open = &c->command.in.open;
-    srv_info(c->server, "pid %d (%s): opened volume \"%s\" for %s, %" PRIu32
-             " queue%s of depth %" PRIu32,
+    srv_info(c->server,
+             "pid %d (%s): opened volume \"%s\" for %s, %" PRIu32 " queue%s of depth %" PRIu32,
              (int)c->peer.pid, c->peer.program, open->name,
              open->mode == OVSSHM_MODE_WRITE ? "writing" : "reading", open->queues,
              open->queues == 1 ? "" : "s", open->depth);
@@ -402,7 +403,8 @@ handle_command(struct connection *c, const struct ovsshm_packet *packet)
     if (command->type == OVSSHM_MSG_SET_MODE) {
         command->session = c->session;
         srv_registry_submit_on(&c->server->registry, &command->job, c->session->volume, false);
-    } else if (srv_registry_submit(&c->server->registry, &command->job, srv_command_subject(command))) {
+    } else if (srv_registry_submit(&c->server->registry, &command->job,
+                                   srv_command_subject(command))) {
         command->job.status = -ENOMEM;
         command_done(&command->job.done);
     }

@@ -2,9 +2,8 @@
 /*
  * One client's socket: hello, then one request at a time, each answered before the next is read.
  *
- * Threads: the control thread; `fd` also under the registry lock, for who asks whether the client is
- * still there.
- * Ownership: a connection is freed when it has ended and no job works for it.
+ * Threads: the control thread; `fd` also under the registry lock, for who asks whether the client
+ * is still there. Ownership: a connection is freed when it has ended and no job works for it.
  */
 #ifndef OVSSHM_SERVER_CONNECTION_H
 #define OVSSHM_SERVER_CONNECTION_H
@@ -17,13 +16,13 @@
 struct connection {
     TAILQ_ENTRY(connection) link;
     struct ovsshm_server *server;
-    int fd;                                /* -1: ended */
+    int fd; /* -1: ended */
     struct peer peer;
-    bool greeted;                          /* hello has been answered */
-    int refusal;                           /* hello will be answered with this; 0: welcome */
+    bool greeted; /* hello has been answered */
+    int refusal;  /* hello will be answered with this; 0: welcome */
     uint64_t features;
-    struct session *session;               /* NULL: nothing open */
-    bool busy;                             /* command is with a worker */
+    struct session *session; /* NULL: nothing open */
+    bool busy;               /* command is with a worker */
     struct command command;
 };
 

@@ -13,8 +13,8 @@
 #include "session.h"
 
 #define EVENTS 64
-#define ACCEPTS 16                         /* per round */
-#define ACCEPT_RETRY_NS 1000000000u        /* when there were no descriptors left */
+#define ACCEPTS 16                  /* per round */
+#define ACCEPT_RETRY_NS 1000000000u /* when there were no descriptors left */
 #define NS_PER_MS 1000000u
 #define HUNG_UP (EPOLLHUP | EPOLLRDHUP | EPOLLERR)
 

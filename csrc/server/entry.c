@@ -10,31 +10,46 @@
 #include "session.h"
 #include "shared/wire.h"
 
-#define EXTENTS_MAX 1024                   /* of one block-status reply; the client asks again */
+#define EXTENTS_MAX 1024 /* of one block-status reply; the client asks again */
 
-enum buffer { NO_BUFFER, DATA, EXTENTS };
+enum buffer {
+    NO_BUFFER,
+    DATA,
+    EXTENTS
+};
 
 /* What is allowed with an op. */
 static const struct rule {
-    uint64_t capability;                   /* the store needs */
+    uint64_t capability; /* the store needs */
     enum buffer buffer;
     uint8_t flags;
     bool known;
-    bool changes;                          /* needs a writer; must not reach beyond the end */
-    bool ranged;                           /* has offset and length */
+    bool changes; /* needs a writer; must not reach beyond the end */
+    bool ranged;  /* has offset and length */
 } rules[] = {
-    [OVSSHM_OP_READ] = {.known = true, .ranged = true, .buffer = DATA,
+    [OVSSHM_OP_READ] = {.known = true,
+                        .ranged = true,
+                        .buffer = DATA,
                         .flags = OVSSHM_SQE_SEGMENTS},
-    [OVSSHM_OP_WRITE] = {.known = true, .ranged = true, .buffer = DATA, .changes = true,
+    [OVSSHM_OP_WRITE] = {.known = true,
+                         .ranged = true,
+                         .buffer = DATA,
+                         .changes = true,
                          .flags = OVSSHM_SQE_SEGMENTS | OVSSHM_SQE_FUA,
                          .capability = OVSSHM_CAP_WRITE},
     [OVSSHM_OP_FLUSH] = {.known = true},
-    [OVSSHM_OP_DISCARD] = {.known = true, .ranged = true, .changes = true,
+    [OVSSHM_OP_DISCARD] = {.known = true,
+                           .ranged = true,
+                           .changes = true,
                            .capability = OVSSHM_CAP_DISCARD},
-    [OVSSHM_OP_WRITE_ZEROES] = {.known = true, .ranged = true, .changes = true,
+    [OVSSHM_OP_WRITE_ZEROES] = {.known = true,
+                                .ranged = true,
+                                .changes = true,
                                 .flags = OVSSHM_SQE_FUA | OVSSHM_SQE_MAY_UNMAP,
                                 .capability = OVSSHM_CAP_WRITE_ZEROES},
-    [OVSSHM_OP_BLOCK_STATUS] = {.known = true, .ranged = true, .buffer = EXTENTS,
+    [OVSSHM_OP_BLOCK_STATUS] = {.known = true,
+                                .ranged = true,
+                                .buffer = EXTENTS,
                                 .capability = OVSSHM_CAP_BLOCK_STATUS},
 };
 
@@ -55,8 +70,7 @@ check_form(struct queue *queue, const struct ovsshm_sqe *e, const struct rule *r
                        : rule->ranged       ? OVSSHM_RANGE_BYTES_MAX
                                             : 0;
     const char *name = ovsshm_op_name(e->op);
-    if (e->flags & ~rule->flags ||
-        (e->flags & OVSSHM_SQE_SEGMENTS && !queue->segments_allowed)) {
+    if (e->flags & ~rule->flags || (e->flags & OVSSHM_SQE_SEGMENTS && !queue->segments_allowed)) {
         return VIOLATION(queue, "%s with flags 0x%x", name, e->flags);
     }
     if (e->resv[0] | e->resv[1] | e->resv[2]) {
@@ -106,8 +120,8 @@ take_segments(struct queue *queue, const struct ovsshm_sqe *e, struct request *r
             !in_arena(queue, segment.buffer_offset, segment.length_bytes)) {
             return VIOLATION(queue, "segment %" PRIu32 " is not in the arena", i);
         }
-        request->io.iov[i] = (struct iovec){queue->arena + segment.buffer_offset,
-                                            segment.length_bytes};
+        request->io.iov[i] =
+            (struct iovec){queue->arena + segment.buffer_offset, segment.length_bytes};
         sum += segment.length_bytes;
     }
     request->io.iov_count = count;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Checks of one submission queue entry: from what a client wrote to a request that a store can trust.
+ * Checks of one submission queue entry: from what a client wrote to a request that a store can
+ * trust.
  */
 #ifndef OVSSHM_SERVER_ENTRY_H
 #define OVSSHM_SERVER_ENTRY_H

@@ -3,7 +3,8 @@
  * The server's address: one Unix socket path, owned by one server.
  *
  * "<path>.lock" is locked while the server lives, so of two servers that start together one gets
- * the path, and a socket file that is found under the lock is stale unless a stranger answers on it.
+ * the path, and a socket file that is found under the lock is stale unless a stranger answers on
+ * it.
  *
  * Errors: -EADDRINUSE another server has the path; -ENOTSOCK something else is there.
  */
@@ -15,11 +16,11 @@
 #include <openvstorage/shm_server.h>
 
 struct listener {
-    int fd;                                /* -1: closed */
+    int fd; /* -1: closed */
     int lock_fd;
     char *path;
     char *lock_path;
-    dev_t device;                          /* of the socket file we made */
+    dev_t device; /* of the socket file we made */
     ino_t inode;
 };
 

@@ -19,7 +19,7 @@
 #include "shared/doorbell.h"
 
 #define container_of(pointer, type, member) \
-    ((type *)(void *)((char *)(pointer) - offsetof(type, member)))
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 struct mail {
     struct mail *next;
@@ -30,8 +30,8 @@ struct mailbox {
     pthread_mutex_t lock;
     struct mail *first;
     struct mail **end;
-    uint32_t pending;                      /* atomic: there is mail */
-    uint32_t armed;                        /* atomic: the owner sleeps on fd */
+    uint32_t pending; /* atomic: there is mail */
+    uint32_t armed;   /* atomic: the owner sleeps on fd */
     int fd;
 };
 
@@ -72,6 +72,6 @@ void srv_gate_arrive(struct gate *gate);
 /* False when it is not open by the deadline (CLOCK_MONOTONIC ns); UINT64_MAX: no deadline. */
 bool srv_gate_wait(struct gate *gate, uint64_t deadline_ns);
 
-uint64_t srv_clock_ns(void);               /* CLOCK_MONOTONIC */
+uint64_t srv_clock_ns(void); /* CLOCK_MONOTONIC */
 
 #endif

@@ -8,8 +8,8 @@
 #include "pause.h"
 #include "session.h"
 
-#define PAUSE_NS 30000000000u              /* requests in flight take less, or the store is stuck */
-#define PARK_NS 5000000000u               /* as above, of a client that is gone */
+#define PAUSE_NS 30000000000u /* requests in flight take less, or the store is stuck */
+#define PARK_NS 5000000000u   /* as above, of a client that is gone */
 #define PAUSE_LOOK_NS 100000000u
 
 #define COMMAND(job_pointer) container_of(job_pointer, struct command, job)
@@ -69,8 +69,8 @@ reply_alloc(struct command *c, size_t bytes)
 /* ---- sessions in the way -------------------------------------------------------------------- */
 
 /*
- * A session that stands against `c`: any, or only a writer.  0: none.  JOB_PARK: its client is gone,
- * it will be closed in a moment.  -EBUSY.
+ * A session that stands against `c`: any, or only a writer.  0: none.  JOB_PARK: its client is
+ * gone, it will be closed in a moment.  -EBUSY.
  */
 static int
 find_conflict(struct command *c, bool writers_only)
@@ -81,7 +81,8 @@ find_conflict(struct command *c, bool writers_only)
     bool may_park = !ovsshm_load_relaxed(&c->job.server->draining) &&
                     (c->job.park_until_ns == 0 || srv_clock_ns() < c->job.park_until_ns);
     pthread_mutex_lock(&registry->lock);
-    TAILQ_FOREACH(session, &c->job.volume->sessions, link) {
+    TAILQ_FOREACH(session, &c->job.volume->sessions, link)
+    {
         if (session == c->session || (writers_only && session->mode != OVSSHM_MODE_WRITE)) {
             continue;
         }
@@ -123,10 +124,10 @@ paused(struct command *c, int (*act)(struct command *c))
     while (!quiet && srv_clock_ns() < deadline && !ovsshm_load_relaxed(&server->draining)) {
         quiet = srv_pause_wait(pause, srv_clock_ns() + PAUSE_LOOK_NS);
     }
-    int rc = quiet ? act(c)
-                   : srv_error(&c->error, -EBUSY,
-                               "requests on volume \"%.150s\" do not finish in the store",
-                               volume->name);
+    int rc =
+        quiet ? act(c)
+              : srv_error(&c->error, -EBUSY,
+                          "requests on volume \"%.150s\" do not finish in the store", volume->name);
     srv_pause_end(pause);
     free(pause);
     return rc;
@@ -146,7 +147,8 @@ publish_size(struct command *c)
     c->size_bytes = volume->open->size_bytes;
     ovsshm_store_release(&volume->size_bytes, c->size_bytes);
     pthread_mutex_lock(&registry->lock);
-    TAILQ_FOREACH(session, &volume->sessions, link) {
+    TAILQ_FOREACH(session, &volume->sessions, link)
+    {
         ovsshm_store_relaxed(ovsshm_region_volume_bytes(&session->region), c->size_bytes);
     }
     pthread_mutex_unlock(&registry->lock);
@@ -177,7 +179,8 @@ srv_manage_remove(struct job *job)
     }
     int rc = find_conflict(c, false);
     return rc ? rc
-              : failed(c, store->type->volume_remove(store, job->volume->name, &c->error), "remove");
+              : failed(c, store->type->volume_remove(store, job->volume->name, &c->error),
+                       "remove");
 }
 
 static int
@@ -332,8 +335,8 @@ srv_manage_snapshot_remove(struct job *job)
     if (!has_snapshots(c)) {
         return unsupported(c, "make snapshots");
     }
-    int rc = store->type->snapshot_remove(store, job->volume->name, c->in.snapshot.snapshot,
-                                          &c->error);
+    int rc =
+        store->type->snapshot_remove(store, job->volume->name, c->in.snapshot.snapshot, &c->error);
     return snapshot_failed(c, rc, "remove");
 }
 
@@ -414,8 +417,7 @@ srv_manage_open(struct job *job)
         return srv_error(&c->error, -ESHUTDOWN, "the server is stopping");
     }
     if (writes && !(server->store->capabilities & OVSSHM_CAP_WRITE)) {
-        return srv_error(&c->error, -EROFS, "store \"%s\" cannot write",
-                         server->store->type->name);
+        return srv_error(&c->error, -EROFS, "store \"%s\" cannot write", server->store->type->name);
     }
     int rc = writes ? find_conflict(c, true) : 0;
     rc = rc ? rc : open_volume(c);
@@ -464,7 +466,8 @@ srv_manage_set_mode(struct job *job)
         return 0;
     }
     if (c->in.set_mode.mode == OVSSHM_MODE_READ) {
-        return paused(c, act_set_mode); /* no write of it is in flight when the next writer starts */
+        return paused(c,
+                      act_set_mode); /* no write of it is in flight when the next writer starts */
     }
     if (!(STORE(c)->capabilities & OVSSHM_CAP_WRITE)) {
         return srv_error(&c->error, -EROFS, "store \"%s\" cannot write", STORE(c)->type->name);

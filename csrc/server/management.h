@@ -14,7 +14,7 @@ struct session;
 struct command {
     struct job job;
     struct connection *connection;
-    uint16_t type;                         /* enum ovsshm_msg_type */
+    uint16_t type; /* enum ovsshm_msg_type */
     uint32_t id;
     union {
         struct ovsshm_msg_volume volume;
@@ -22,11 +22,11 @@ struct command {
         struct ovsshm_msg_open open;
         struct ovsshm_msg_set_mode set_mode;
     } in;
-    struct session *session;               /* open: the new one; set mode: the caller's */
-    struct ovsshm_error error;             /* when the job has failed */
-    void *reply;                           /* allocated; NULL: no payload */
+    struct session *session;   /* open: the new one; set mode: the caller's */
+    struct ovsshm_error error; /* when the job has failed */
+    void *reply;               /* allocated; NULL: no payload */
     size_t reply_bytes;
-    bool resized;                          /* the volume; to be announced */
+    bool resized; /* the volume; to be announced */
     uint64_t size_bytes;
 };
 

@@ -39,8 +39,9 @@ static int
 check_snapshot(const struct command *c, struct ovsshm_error *error)
 {
     const struct ovsshm_msg_snapshot *m = &c->in.snapshot;
-    if (!ovsshm_msg_text_ok(m->volume, sizeof(m->volume)) || !ovsshm_msg_text_ok(m->snapshot, sizeof(m->snapshot)) ||
-        m->resv || (m->timeout_s && c->type != OVSSHM_MSG_SNAPSHOT_CREATE)) {
+    if (!ovsshm_msg_text_ok(m->volume, sizeof(m->volume)) ||
+        !ovsshm_msg_text_ok(m->snapshot, sizeof(m->snapshot)) || m->resv ||
+        (m->timeout_s && c->type != OVSSHM_MSG_SNAPSHOT_CREATE)) {
         return -EPROTO;
     }
     int rc = check_name(m->volume, "volume", ovsshm_volume_name_check, error);

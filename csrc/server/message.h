@@ -8,8 +8,8 @@
 #include "connection.h"
 
 struct message {
-    uint16_t type;                         /* enum ovsshm_msg_type */
-    uint32_t payload_bytes;                /* exactly */
+    uint16_t type;          /* enum ovsshm_msg_type */
+    uint32_t payload_bytes; /* exactly */
     /* 0; -EPROTO no correct client sends this; another -errno is just the answer. */
     int (*check)(const struct command *command, struct ovsshm_error *error);
     int (*run)(struct job *job);

@@ -11,7 +11,7 @@ struct peer {
     pid_t pid;
     uid_t uid;
     gid_t gid;
-    char program[16];                      /* for logs and reasons; could be anything */
+    char program[16]; /* for logs and reasons; could be anything */
 };
 
 void srv_peer_identify(struct peer *peer, int fd);

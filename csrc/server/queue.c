@@ -149,7 +149,7 @@ srv_queue_complete(struct request *request, int32_t result)
 {
     struct queue *queue = request->queue;
     struct reactor *reactor = queue->reactor;
-    assert(request->in_store);             /* a store completes once */
+    assert(request->in_store); /* a store completes once */
     request->in_store = false;
     if (request->io.extents) {
         result = extents_to_client(queue, request, result);

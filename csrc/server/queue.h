@@ -3,8 +3,8 @@
  * One queue on the server's side: entries out of the submission ring, through the checks, to the
  * store, and completions back.
  *
- * The client can write every byte of the rings at any time.  So an entry is copied once, the copy is
- * checked, and only the copy is used; our own indexes are in private memory.
+ * The client can write every byte of the rings at any time.  So an entry is copied once, the copy
+ * is checked, and only the copy is used; our own indexes are in private memory.
  *
  * Threads: a queue belongs to its reactor; ovsshm_request_complete() hands over from others.
  */
@@ -20,7 +20,7 @@
 #include "shared/ring.h"
 #include "shared/waiter.h"
 
-#define QUEUE_SEGMENTS_INLINE 4            /* longer lists are allocated for the request's life */
+#define QUEUE_SEGMENTS_INLINE 4 /* longer lists are allocated for the request's life */
 #define QUEUE_SEGMENTS_IN_FLIGHT (16 * OVSSHM_SEGMENTS_MAX)
 
 struct reactor;
@@ -31,21 +31,21 @@ struct queue;
 struct request {
     struct ovsshm_request io;
     struct queue *queue;
-    struct request *next;                  /* free, or completed by another thread */
+    struct request *next; /* free, or completed by another thread */
     uint64_t user_data;
-    uint64_t buffer_offset;                /* block-status: where in the arena the extents go */
+    uint64_t buffer_offset; /* block-status: where in the arena the extents go */
     int32_t result;
-    uint32_t segments;                     /* of io.iov, when it was allocated */
-    bool in_store;                         /* taken and not completed */
+    uint32_t segments; /* of io.iov, when it was allocated */
+    bool in_store;     /* taken and not completed */
     struct iovec iov[QUEUE_SEGMENTS_INLINE];
 };
 
 enum queue_state {
-    QUEUE_POLLED,                          /* in the reactor's polled list */
-    QUEUE_ARMED,                           /* the reactor waits for its doorbell */
-    QUEUE_PAUSED,                          /* its volume must not change now */
-    QUEUE_ENDED,                           /* the client broke the protocol */
-    QUEUE_DETACHING,                       /* waits for its last requests in the store */
+    QUEUE_POLLED,    /* in the reactor's polled list */
+    QUEUE_ARMED,     /* the reactor waits for its doorbell */
+    QUEUE_PAUSED,    /* its volume must not change now */
+    QUEUE_ENDED,     /* the client broke the protocol */
+    QUEUE_DETACHING, /* waits for its last requests in the store */
 };
 
 struct queue {
@@ -60,31 +60,32 @@ struct queue {
     unsigned char *arena;
     uint64_t arena_bytes;
     struct request *free;
-    struct request *requests;              /* depth of them; those from `fresh` on are untouched */
+    struct request *requests; /* depth of them; those from `fresh` on are untouched */
     uint32_t fresh;
     uint32_t depth;
-    uint32_t in_flight;                    /* taken and not completed */
+    uint32_t in_flight; /* taken and not completed */
     uint32_t segments_in_flight;
-    uint32_t unpublished;                  /* completions */
-    uint32_t unpublished_bytes;            /* moved by them */
+    uint32_t unpublished;       /* completions */
+    uint32_t unpublished_bytes; /* moved by them */
     uint32_t block_bytes;
-    uint32_t server_cpu;                   /* as last published */
-    bool dirty;                            /* in the reactor's list: has completions to announce */
+    uint32_t server_cpu; /* as last published */
+    bool dirty;          /* in the reactor's list: has completions to announce */
     bool segments_allowed;
     enum queue_state state;
     struct ovsshm_waiter waiter;
     TAILQ_ENTRY(queue) polled;
-    TAILQ_ENTRY(queue) link;               /* all queues of the reactor */
+    TAILQ_ENTRY(queue) link; /* all queues of the reactor */
     struct queue *dirty_next;
-    int server_fd;                         /* the doorbell we sleep on */
-    int client_fd;                         /* the one the client sleeps on */
+    int server_fd; /* the doorbell we sleep on */
+    int client_fd; /* the one the client sleeps on */
     struct mail attach;
     struct mail detach;
 };
 
 /*
  * Takes entries while the reactor's batch has room; requests that need the store are in the batch
- * then.  Their number, 0 none, -EAGAIN must wait for completions, -EPROTO the client broke the rules.
+ * then.  Their number, 0 none, -EAGAIN must wait for completions, -EPROTO the client broke the
+ * rules.
  */
 int srv_queue_take(struct queue *queue);
 

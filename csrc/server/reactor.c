@@ -9,7 +9,7 @@
 
 #include "session.h"
 
-#define LOOK_NS 30000                      /* how late a busy reactor notices a doorbell */
+#define LOOK_NS 30000 /* how late a busy reactor notices a doorbell */
 #define EVENTS 64
 
 _Thread_local struct reactor *srv_reactor_here __attribute__((tls_model("initial-exec")));
@@ -161,7 +161,8 @@ publish_cpu(struct reactor *reactor)
     struct queue *queue;
     if (cpu != reactor->cpu) {
         reactor->cpu = cpu;
-        TAILQ_FOREACH(queue, &reactor->queues, link) {
+        TAILQ_FOREACH(queue, &reactor->queues, link)
+        {
             ovsshm_store_relaxed(&queue->words->server_cpu, cpu);
         }
     }
@@ -292,10 +293,11 @@ static bool
 is_quiet(struct reactor *reactor, const struct volume *volume)
 {
     struct queue *queue;
-    TAILQ_FOREACH(queue, &reactor->queues, link) {
+    TAILQ_FOREACH(queue, &reactor->queues, link)
+    {
         if (volume ? queue->volume == volume && queue->in_flight
-                   : queue->in_flight || (queue->state == QUEUE_POLLED &&
-                                          ovsshm_ring_available(&queue->sq))) {
+                   : queue->in_flight ||
+                         (queue->state == QUEUE_POLLED && ovsshm_ring_available(&queue->sq))) {
             return false;
         }
     }
@@ -306,7 +308,8 @@ static void
 quiet_check(struct reactor *reactor)
 {
     struct quiet *quiet;
-    LIST_FOREACH(quiet, &reactor->quiets, link) {
+    LIST_FOREACH(quiet, &reactor->quiets, link)
+    {
         if (quiet->waiting && is_quiet(reactor, quiet->volume)) {
             quiet->waiting = false;
             srv_gate_arrive(quiet->reached);
@@ -319,7 +322,8 @@ quiet_begin_deliver(struct mail *mail)
 {
     struct quiet *quiet = container_of(mail, struct quiet, begin);
     struct queue *queue;
-    TAILQ_FOREACH(queue, &quiet->reactor->queues, link) {
+    TAILQ_FOREACH(queue, &quiet->reactor->queues, link)
+    {
         if (queue->volume == quiet->volume &&
             (queue->state == QUEUE_POLLED || queue->state == QUEUE_ARMED)) {
             queue_rest(quiet->reactor, queue, QUEUE_PAUSED);
@@ -334,7 +338,8 @@ quiet_end_deliver(struct mail *mail)
 {
     struct quiet *quiet = container_of(mail, struct quiet, end);
     struct queue *queue;
-    TAILQ_FOREACH(queue, &quiet->reactor->queues, link) {
+    TAILQ_FOREACH(queue, &quiet->reactor->queues, link)
+    {
         if (queue->volume == quiet->volume && queue->state == QUEUE_PAUSED) {
             queue_poll(quiet->reactor, queue);
         }

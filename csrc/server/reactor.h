@@ -14,7 +14,7 @@
 #include "queue.h"
 
 #define REACTOR_BATCH 64
-#define REACTOR_BATCH_BYTES 262144         /* so that the first completion is not late */
+#define REACTOR_BATCH_BYTES 262144 /* so that the first completion is not late */
 
 /* Written by the reactor only, read by anybody; atomic. */
 struct reactor_counters {
@@ -38,7 +38,7 @@ struct quiet {
     struct gate *reached;
     struct gate *ended;
     LIST_ENTRY(quiet) link;
-    bool waiting;                          /* has not been reached */
+    bool waiting; /* has not been reached */
 };
 
 struct reactor {
@@ -50,12 +50,12 @@ struct reactor {
     struct ovsshm_request *batch[REACTOR_BATCH];
     unsigned batch_count;
     uint32_t batch_bytes;
-    uint32_t in_flight;                    /* requests in the store */
-    uint32_t cpu;                          /* ours, as published */
-    unsigned armed;                        /* queues */
-    uint64_t last_look;                    /* tick of the last epoll_wait */
-    struct request *done;                  /* atomic stack: completed by other threads */
-    uint32_t completing;                   /* atomic: threads in complete_elsewhere */
+    uint32_t in_flight;   /* requests in the store */
+    uint32_t cpu;         /* ours, as published */
+    unsigned armed;       /* queues */
+    uint64_t last_look;   /* tick of the last epoll_wait */
+    struct request *done; /* atomic stack: completed by other threads */
+    uint32_t completing;  /* atomic: threads in complete_elsewhere */
     struct mailbox mailbox;
     struct ovsshm_waiter store_waiter;
     struct reactor_counters counters;
@@ -64,8 +64,8 @@ struct reactor {
     LIST_HEAD(, quiet) quiets;
     int epoll_fd;
     bool stopping;
-    uint32_t dropped;                      /* requests the store still had at the end */
-    uint32_t queue_count;                  /* atomic: given to this reactor */
+    uint32_t dropped;     /* requests the store still had at the end */
+    uint32_t queue_count; /* atomic: given to this reactor */
     pthread_t thread;
     struct mail stop;
 };
@@ -88,8 +88,7 @@ void srv_quiet_end(struct quiet *quiet);
 void srv_reactor_complete_elsewhere(struct reactor *reactor, struct request *request);
 
 /* The reactor whose thread this is, or NULL. */
-extern _Thread_local struct reactor *srv_reactor_here
-    __attribute__((tls_model("initial-exec")));
+extern _Thread_local struct reactor *srv_reactor_here __attribute__((tls_model("initial-exec")));
 
 /* For queue.c: the last request of a queue that waits to be given back may be done. */
 void srv_reactor_detach_if_idle(struct reactor *reactor, struct queue *queue);

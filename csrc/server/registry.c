@@ -27,7 +27,8 @@ static struct volume *
 volume_find(struct registry *registry, const char *name)
 {
     struct volume *volume;
-    LIST_FOREACH(volume, &registry->volumes, link) {
+    LIST_FOREACH(volume, &registry->volumes, link)
+    {
         if (!strcmp(volume->name, name)) {
             return volume;
         }
@@ -228,7 +229,8 @@ srv_registry_usage(struct registry *registry, const char *name)
     pthread_mutex_lock(&registry->lock);
     struct volume *volume = volume_find(registry, name);
     if (volume) {
-        TAILQ_FOREACH(session, &volume->sessions, link) {
+        TAILQ_FOREACH(session, &volume->sessions, link)
+        {
             if (session->mode == OVSSHM_MODE_WRITE) {
                 usage.writers++;
             } else {

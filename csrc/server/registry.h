@@ -3,9 +3,9 @@
  * Volumes by name, and the jobs on them.
  *
  * A volume exists here while a session has it open or a job names it.  Jobs of one volume run one
- * after the other, in order of submission, on any worker; so a job may use the volume without a lock.
- * Closing jobs overtake the others.  A job that meets a session whose client is gone parks its
- * volume until that session has been closed.
+ * after the other, in order of submission, on any worker; so a job may use the volume without a
+ * lock. Closing jobs overtake the others.  A job that meets a session whose client is gone parks
+ * its volume until that session has been closed.
  *
  * Threads: submit from the control thread; jobs run on workers; the lock guards what both see.
  */
@@ -23,17 +23,17 @@ struct session;
 struct volume;
 
 enum {
-    JOB_PARK = 1,                          /* run() again when a session of the volume was closed */
+    JOB_PARK = 1, /* run() again when a session of the volume was closed */
 };
 
 struct job {
     TAILQ_ENTRY(job) link;
-    struct mail done;                      /* to the control thread; the job is its receiver's */
+    struct mail done; /* to the control thread; the job is its receiver's */
     struct ovsshm_server *server;
-    struct volume *volume;                 /* NULL: no particular one */
-    int (*run)(struct job *job);           /* 0, -errno or JOB_PARK */
-    int status;                            /* what run returned */
-    uint64_t park_until_ns;                /* 0: has not been parked */
+    struct volume *volume;       /* NULL: no particular one */
+    int (*run)(struct job *job); /* 0, -errno or JOB_PARK */
+    int status;                  /* what run returned */
+    uint64_t park_until_ns;      /* 0: has not been parked */
 };
 TAILQ_HEAD(job_list, job);
 
@@ -41,11 +41,11 @@ struct volume {
     LIST_ENTRY(volume) link;
     struct job_list jobs;
     struct job_list closes;
-    bool scheduled;                        /* a job of it is ready or running */
+    bool scheduled; /* a job of it is ready or running */
     bool parked;
-    TAILQ_HEAD(, session) sessions;        /* lock */
-    uint64_t size_bytes;                   /* atomic: what the reactors check against */
-    struct ovsshm_store_volume *open;      /* jobs; NULL: not open */
+    TAILQ_HEAD(, session) sessions;   /* lock */
+    uint64_t size_bytes;              /* atomic: what the reactors check against */
+    struct ovsshm_store_volume *open; /* jobs; NULL: not open */
     char name[OVSSHM_NAME_BYTES];
 };
 
@@ -54,16 +54,16 @@ struct registry {
     pthread_cond_t ready_or_stopping;
     struct job_list ready;
     LIST_HEAD(, volume) volumes;
-    unsigned parked;                       /* volumes */
+    unsigned parked; /* volumes */
     bool stopping;
     unsigned worker_count;
     pthread_t workers[4];
-    struct mailbox *reports;               /* the control thread's */
+    struct mailbox *reports; /* the control thread's */
 };
 
 void srv_registry_init(struct registry *registry, struct mailbox *reports);
 int srv_registry_start(struct registry *registry);
-void srv_registry_stop(struct registry *registry);    /* no job may be left */
+void srv_registry_stop(struct registry *registry); /* no job may be left */
 void srv_registry_destroy(struct registry *registry);
 
 /* name NULL: a job on no particular volume.  -ENOMEM. */

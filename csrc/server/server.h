@@ -19,18 +19,17 @@
 #include "reactor.h"
 #include "registry.h"
 
-
 struct ovsshm_server {
-    struct ovsshm_server_params params;    /* effective; its pointers are ours */
+    struct ovsshm_server_params params; /* effective; its pointers are ours */
     struct ovsshm_store *store;
     struct listener listener;
     struct control control;
     struct registry registry;
-    struct reactor *reactors;              /* params.reactors of them */
+    struct reactor *reactors; /* params.reactors of them */
     uint64_t started_ns;
-    uint64_t violations;                   /* atomic */
-    uint32_t draining;                     /* atomic: no more opens */
-    bool running;                          /* caller's thread */
+    uint64_t violations; /* atomic */
+    uint32_t draining;   /* atomic: no more opens */
+    bool running;        /* caller's thread */
 };
 
 #define srv_info(server, ...) srv_log(&(server)->params.log, OVSSHM_LOG_INFO, __VA_ARGS__)

@@ -136,8 +136,8 @@ srv_session_create(struct session **out, const struct command *command)
     session->writable = session->mode == OVSSHM_MODE_WRITE;
     session->violation.deliver = violation_deliver;
     session->detached.deliver = detached_deliver;
-    session->close = (struct job){.server = session->server, .run = srv_manage_close,
-                                  .done.deliver = closed_deliver};
+    session->close = (struct job){
+        .server = session->server, .run = srv_manage_close, .done.deliver = closed_deliver};
     int rc = build(session, command);
     if (rc) {
         srv_session_release(session);

@@ -2,10 +2,11 @@
 /*
  * A session: one client has one volume open.  Region, doorbells, queues.
  *
- *     open (a job) -> attach (queues to reactors) -> detach -> every queue detached -> close (a job)
+ *     open (a job) -> attach (queues to reactors) -> detach -> every queue detached -> close (a
+ * job)
  *
- * Ownership: made and closed by jobs on the volume, freed by the control thread after the closing job.
- * A queue's memory is used by its reactor until it has reported the queue detached.
+ * Ownership: made and closed by jobs on the volume, freed by the control thread after the closing
+ * job. A queue's memory is used by its reactor until it has reported the queue detached.
  */
 #ifndef OVSSHM_SERVER_SESSION_H
 #define OVSSHM_SERVER_SESSION_H
@@ -18,24 +19,24 @@
 struct command;
 
 struct session {
-    TAILQ_ENTRY(session) link;             /* of volume->sessions; registry lock */
+    TAILQ_ENTRY(session) link; /* of volume->sessions; registry lock */
     struct ovsshm_server *server;
     struct volume *volume;
-    struct connection *connection;         /* control thread; NULL: gone */
+    struct connection *connection; /* control thread; NULL: gone */
     struct peer peer;
-    int socket_fd;                         /* registry lock; -1: closed */
-    uint32_t mode;                         /* enum ovsshm_mode; written by jobs, registry lock */
-    uint32_t writable;                     /* atomic: the same for the reactors */
+    int socket_fd;     /* registry lock; -1: closed */
+    uint32_t mode;     /* enum ovsshm_mode; written by jobs, registry lock */
+    uint32_t writable; /* atomic: the same for the reactors */
 
     struct ovsshm_region region;
     struct queue *queues;
     uint32_t queue_count;
-    uint32_t queues_live;                  /* atomic: held by reactors */
+    uint32_t queues_live; /* atomic: held by reactors */
 
-    struct mail detached;                  /* to the control thread: no reactor has a queue */
-    struct mail violation;                 /* to the control thread: see reason */
-    uint32_t violated;                     /* atomic: reason is taken */
-    bool broken;                           /* control thread: violation came before connection */
+    struct mail detached;  /* to the control thread: no reactor has a queue */
+    struct mail violation; /* to the control thread: see reason */
+    uint32_t violated;     /* atomic: reason is taken */
+    bool broken;           /* control thread: violation came before connection */
     char reason[OVSSHM_NAME_BYTES];
     struct job close;
 };

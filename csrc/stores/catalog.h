@@ -24,7 +24,8 @@ static inline struct catalog_entry *
 catalog_find(struct catalog *catalog, const char *name)
 {
     struct catalog_entry *entry;
-    LIST_FOREACH(entry, catalog, link) {
+    LIST_FOREACH(entry, catalog, link)
+    {
         if (!strcmp(entry->name, name)) {
             return entry;
         }
@@ -37,7 +38,8 @@ static inline struct catalog_entry *
 catalog_after(struct catalog *catalog, const char *name)
 {
     struct catalog_entry *entry;
-    LIST_FOREACH(entry, catalog, link) {
+    LIST_FOREACH(entry, catalog, link)
+    {
         if (!name || strcmp(entry->name, name) > 0) {
             return entry;
         }
@@ -51,7 +53,8 @@ catalog_insert(struct catalog *catalog, struct catalog_entry *entry)
 {
     struct catalog_entry *last = NULL;
     struct catalog_entry *other;
-    LIST_FOREACH(other, catalog, link) {
+    LIST_FOREACH(other, catalog, link)
+    {
         if (strcmp(other->name, entry->name) > 0) {
             break;
         }

@@ -17,6 +17,7 @@
 
 #include "catalog.h"
 #include "option.h"
+#include "server/log.h"
 #include "shared/atomic.h"
 #include "shared/copy.h"
 
@@ -38,12 +39,12 @@ struct mapping {
 
 struct memory_volume {
     struct ovsshm_store_volume base;
-    struct catalog_entry entry;            /* store lock */
-    TAILQ_HEAD(, snapshot) snapshots;      /* oldest first */
+    struct catalog_entry entry;       /* store lock */
+    TAILQ_HEAD(, snapshot) snapshots; /* oldest first */
     unsigned snapshot_count;
     int fd;
-    unsigned char *data;                   /* atomic: the newest mapping */
-    struct mapping *mappings;              /* while open */
+    unsigned char *data;      /* atomic: the newest mapping */
+    struct mapping *mappings; /* while open */
 };
 
 struct memory_store {
@@ -53,7 +54,7 @@ struct memory_store {
 };
 
 #define ENTRY_VOLUME(e) \
-    ((struct memory_volume *)(void *)((char *)(e) - offsetof(struct memory_volume, entry)))
+    ((struct memory_volume *)(void *)((char *)(e)-offsetof(struct memory_volume, entry)))
 
 static struct memory_store *
 memory_store(struct ovsshm_store *store)
@@ -135,7 +136,7 @@ memory_create(const struct ovsshm_store_params *params, struct ovsshm_store **ou
     int rc = ovsshm_option_none(&ovsshm_store_memory, params, error);
     struct memory_store *memory = rc ? NULL : calloc(1, sizeof(*memory));
     if (!memory) {
-        return rc ? rc : ovsshm_option_error(error, -ENOMEM, "out of memory");
+        return rc ? rc : srv_error(error, -ENOMEM, "out of memory");
     }
     memory->base.capabilities = OVSSHM_CAP_WRITE | OVSSHM_CAP_DISCARD | OVSSHM_CAP_WRITE_ZEROES |
                                 OVSSHM_CAP_BLOCK_STATUS | OVSSHM_CAP_RESIZE | OVSSHM_CAP_SNAPSHOT |
@@ -198,11 +199,11 @@ memory_volume_create(struct ovsshm_store *store, const char *name, uint64_t size
     if (volume->fd < 0) {
         int rc = volume->fd;
         free(volume);
-        return ovsshm_option_error(error, rc, "cannot make a memory file of %llu bytes: %s",
-                                   (unsigned long long)size_bytes, strerror(-rc));
+        return srv_error(error, rc, "cannot make a memory file of %llu bytes: %s",
+                         (unsigned long long)size_bytes, strerror(-rc));
     }
-    volume->base = (struct ovsshm_store_volume){
-        .store = store, .size_bytes = size_bytes, .block_bytes = 1};
+    volume->base =
+        (struct ovsshm_store_volume){.store = store, .size_bytes = size_bytes, .block_bytes = 1};
     strcpy(volume->entry.name, name);
     TAILQ_INIT(&volume->snapshots);
     pthread_mutex_lock(&memory->lock);
@@ -287,8 +288,8 @@ volume_map(struct memory_volume *volume, uint64_t bytes)
 }
 
 static int
-memory_volume_open(struct ovsshm_store *store, const char *name,
-                   struct ovsshm_store_volume **out, struct ovsshm_error *error)
+memory_volume_open(struct ovsshm_store *store, const char *name, struct ovsshm_store_volume **out,
+                   struct ovsshm_error *error)
 {
     struct memory_volume *volume = volume_find(store, name);
     (void)error;
@@ -336,7 +337,8 @@ static struct snapshot *
 snapshot_find(struct memory_volume *volume, const char *name)
 {
     struct snapshot *snapshot;
-    TAILQ_FOREACH(snapshot, &volume->snapshots, link) {
+    TAILQ_FOREACH(snapshot, &volume->snapshots, link)
+    {
         if (!strcmp(snapshot->info.name, name)) {
             return snapshot;
         }
@@ -391,8 +393,7 @@ memory_snapshot_rollback(struct ovsshm_store *store, const char *name,
     if (!snapshot) {
         return -ENOENT;
     }
-    if (ftruncate(volume->fd, 0) ||
-        ftruncate(volume->fd, (off_t)snapshot->info.size_bytes)) {
+    if (ftruncate(volume->fd, 0) || ftruncate(volume->fd, (off_t)snapshot->info.size_bytes)) {
         return -errno;
     }
     int rc = file_copy(volume->fd, snapshot->fd);

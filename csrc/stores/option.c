@@ -3,21 +3,9 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
-int
-ovsshm_option_error(struct ovsshm_error *error, int rc, const char *format, ...)
-{
-    if (error) {
-        va_list args;
-        va_start(args, format);
-        vsnprintf(error->reason, sizeof(error->reason), format, args);
-        va_end(args);
-    }
-    return rc;
-}
+#include "server/log.h"
 
 int
 ovsshm_option_none(const struct ovsshm_store_type *type, const struct ovsshm_store_params *params,
@@ -25,8 +13,8 @@ ovsshm_option_none(const struct ovsshm_store_type *type, const struct ovsshm_sto
 {
     return params->option_count == 0
                ? 0
-               : ovsshm_option_error(error, -EINVAL, "store \"%s\" has no option \"%.150s\"",
-                                     type->name, params->options[0].key);
+               : srv_error(error, -EINVAL, "store \"%s\" has no option \"%.150s\"", type->name,
+                           params->options[0].key);
 }
 
 int
@@ -37,9 +25,8 @@ ovsshm_option_number(const struct ovsshm_store_option *option, uint64_t max, uin
     errno = 0;
     unsigned long long number = strtoull(option->value, &end, 10);
     if (!isdigit((unsigned char)option->value[0]) || *end || errno || number > max) {
-        return ovsshm_option_error(error, -EINVAL,
-                                   "option \"%.80s\": \"%.80s\" is not a number up to %llu",
-                                   option->key, option->value, (unsigned long long)max);
+        return srv_error(error, -EINVAL, "option \"%.80s\": \"%.80s\" is not a number up to %llu",
+                         option->key, option->value, (unsigned long long)max);
     }
     *value = number;
     return 0;

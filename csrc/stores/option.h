@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* Reasons and options of the stores that come with the server. */
+/* Options of the stores that come with the server: checks that name what is wrong. */
 #ifndef OVSSHM_STORES_OPTION_H
 #define OVSSHM_STORES_OPTION_H
 
@@ -12,9 +12,5 @@ int ovsshm_option_none(const struct ovsshm_store_type *type,
 /* A whole number from 0 to max. */
 int ovsshm_option_number(const struct ovsshm_store_option *option, uint64_t max, uint64_t *value,
                          struct ovsshm_error *error);
-
-/* Writes the sentence, returns rc. */
-int ovsshm_option_error(struct ovsshm_error *error, int rc, const char *format, ...)
-    __attribute__((format(printf, 3, 4)));
 
 #endif

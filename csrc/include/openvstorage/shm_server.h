@@ -76,9 +76,10 @@ struct ovsshm_store_volume {
 };
 
 /*
- * A request in the hands of a store.  Validated: the op is one the store can do, the range lies
- * within the volume and is aligned, the iovecs are in this client's memory and add up to
- * length_bytes.  The memory is shared with a client that may change it at any moment: read it once.
+ * A request in the hands of a store.  Validated: the op is one the store can do, the range is not
+ * empty, lies within the volume and is aligned (but ends where the volume ends), the iovecs are in
+ * this client's memory and add up to length_bytes.  The memory is shared with a client that may
+ * change it at any moment: read it once.
  */
 struct ovsshm_request {
     struct ovsshm_store_volume *volume;
@@ -102,7 +103,8 @@ void ovsshm_request_complete(struct ovsshm_request *request, int32_t result);
 
 /*
  * A group is one reactor's door to the store (an io_uring, a queue to a thread pool).  Stores that
- * complete everything inside submit() need none.
+ * complete everything inside submit() need none.  A store keeps a request until it is done, also
+ * when the client has gone meanwhile; its volume is busy until then.
  */
 struct ovsshm_store_type {
     uint32_t abi; /* OVSSHM_STORE_ABI */
@@ -152,6 +154,7 @@ struct ovsshm_store_type {
 
     /* Data path, all by the one reactor that owns the group. */
     int (*group_create)(struct ovsshm_store *store, void **group);
+    /* Afterwards the store touches no request of the group: each is completed, or forgotten. */
     void (*group_destroy)(void *group);
     /* Starts requests of any volumes of this store; they may complete inside.  Must not block long.
      */
@@ -159,7 +162,8 @@ struct ovsshm_store_type {
                    unsigned count);
     /* Completes what is finished; called while requests are in flight.  Their number. */
     unsigned (*poll)(void *group);
-    /* Readable when poll() would find something; the reactor sleeps on it.  -1: none. */
+    /* Readable when poll() would find something; the reactor sleeps on it.  -1: none, because all
+     * that does not complete inside is completed by other threads. */
     int (*group_fd)(void *group);
 };
 
@@ -172,6 +176,14 @@ extern const struct ovsshm_store_type ovsshm_store_fault;
 /* All of them, NULL-terminated; find by name, or NULL. */
 extern const struct ovsshm_store_type *const ovsshm_store_types[];
 const struct ovsshm_store_type *ovsshm_store_find(const char *name);
+
+/*
+ * A store from a shared object, which stays loaded: its symbol of this name is the struct
+ * ovsshm_store_type.  -ENOENT cannot be loaded, -EINVAL no store or one for another ABI.
+ */
+#define OVSSHM_STORE_SYMBOL "ovsshm_store_plugin"
+int ovsshm_store_load(const char *path, const struct ovsshm_store_type **type,
+                      struct ovsshm_error *error);
 
 /* ---- the server ---------------------------------------------------------------------------- */
 
