@@ -27,20 +27,20 @@ test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run 
 
 .PHONY: lib
 lib: build-deps ## The C libraries, in build/release
-	$(MAKE) -C csrc all
+	$(MAKE) --no-print-directory -C csrc all
 
 .PHONY: install
 install: ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
-	$(MAKE) -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+	$(MAKE) --no-print-directory -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 	if [ -e build/qemu/block-openvstorage.so ]; then \
-	    $(MAKE) -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
+	    $(MAKE) --no-print-directory -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
 	else \
 	    echo 'note: "make preload" first to install ovs-qemu as well'; \
 	fi
 
 .PHONY: preload
 preload: qemu-deps lib ## The driver for the distribution's own QEMU, in build/qemu
-	$(MAKE) -C qemu-patches/preload
+	$(MAKE) --no-print-directory -C qemu-patches/preload
 
 .PHONY: qemu
 qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)

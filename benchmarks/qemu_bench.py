@@ -7,8 +7,8 @@ import os
 import re
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from benchmarks.peers import TOP, Peer
 
@@ -38,12 +38,9 @@ class Sample:
 
 
 def cpu_ns(pids: tuple[int, ...]) -> int:
-    """CPU time that all threads of these processes have used."""
-    return sum(
-        int((task / "schedstat").read_text().split()[0])
-        for pid in pids
-        for task in Path(f"/proc/{pid}/task").iterdir()
-    )
+    """CPU time of these processes, ended threads included: what clock_getcpuclockid(3) gives."""
+    scheduled = 2  # CPUCLOCK_SCHED: user and system, by the scheduler's own count
+    return sum(time.clock_gettime_ns((~pid << 3) | scheduled) for pid in pids)
 
 
 def run(peer: Peer, workload: Workload, count: int) -> Sample:
@@ -70,6 +67,14 @@ def run(peer: Peer, workload: Workload, count: int) -> Sample:
         client_us=client_s * 1e6 / count,
         server_us=server_ns / 1e3 / count,
     )
+
+
+def fill(peer: Peer, size_bytes: int) -> None:
+    """Writes the whole disk, so that no peer can answer reads from a hole."""
+    argv = [*peer.prefix, "qemu-img", "bench", *peer.options, "-q", "-w", "--pattern", "90"]
+    argv += ["-c", str(size_bytes >> 20), "-d", "4", "-s", "1M", peer.filename]
+    env = os.environ | peer.env
+    subprocess.run(argv, check=True, env=env, stdout=subprocess.DEVNULL, timeout=SAMPLE_TIMEOUT_S)
 
 
 def count_for(peer: Peer, workload: Workload, seconds: float) -> int:

@@ -24,7 +24,7 @@ from rich.table import Table
 from benchmarks import peers, qemu_bench
 from benchmarks.qemu_bench import Sample, Workload
 
-SIZE_BYTES = 1 << 30
+SIZE_BYTES = 256 << 20
 PeerMaker = Callable[[int, Path], AbstractContextManager[peers.Peer]]
 
 ALL_PEERS: dict[str, PeerMaker] = {
@@ -70,7 +70,9 @@ def measure(
         running: list[peers.Peer] = []
         for name, make in makers.items():
             try:
-                running.append(stack.enter_context(make(SIZE_BYTES, scratch)))
+                peer = stack.enter_context(make(SIZE_BYTES, scratch))
+                qemu_bench.fill(peer, SIZE_BYTES)
+                running.append(peer)
             except peers.PeerUnavailable as reason:
                 console.print(f"[yellow]skipped {name}: {reason}")
         counts: dict[tuple[str, Workload], int] = {}
