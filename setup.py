@@ -17,7 +17,7 @@ from setuptools.command.build_ext import build_ext
 
 try:
     from Cython.Build import cythonize
-    from pybind11.setup_helpers import Pybind11Extension
+    from pybind11.setup_helpers import ParallelCompile, Pybind11Extension
     from setuptools import Extension
 except ImportError as error:
     sys.exit(
@@ -29,6 +29,8 @@ except ImportError as error:
 TOP = Path(__file__).resolve().parent
 ARCHIVE = Path("build", "python", "libovsshm.a")
 VERSION = (TOP / "VERSION").read_text().strip()
+# What both modules are compiled from, besides their own source.
+SHARED = ["VERSION", "setup.py", *map(str, sorted(Path("csrc/include").glob("*/*.h")))]
 # Our own WARNINGS: a compiler that warns about more than ours must not stop an installation.
 MAKE = ["make", "-s", "-C", "csrc", f"-j{os.cpu_count() or 1}", "WARNINGS=-Wall -Wextra"]
 
@@ -61,6 +63,14 @@ def missing_packages() -> dict[str, str]:
     return missing
 
 
+def needs_recompile(object_file: str, source: str) -> bool:
+    """A new archive alone means linking again, not compiling again."""
+    if not Path(object_file).exists():
+        return True
+    built = Path(object_file).stat().st_mtime
+    return any(Path(one).stat().st_mtime > built for one in (source, *SHARED))
+
+
 class BuildExt(build_ext):
     def run(self) -> None:
         missing = missing_packages()
@@ -76,6 +86,7 @@ class BuildExt(build_ext):
             subprocess.run([*MAKE, f"OUT={out}", str(TOP / ARCHIVE)], cwd=TOP, check=True)
         except subprocess.CalledProcessError:
             sys.exit("openvstorage-shm: error: the C sources do not compile, see above")
+        ParallelCompile(needs_recompile=needs_recompile).install()
         # Not before: what an extension depends on goes into the source archive.
         for extension in self.extensions:
             extension.depends.append(str(ARCHIVE))
@@ -90,7 +101,7 @@ def common(module: str) -> dict[str, list]:
         "define_macros": [("OVSSHM_VERSION_TEXT", f'"{VERSION}"')],
         "extra_objects": [str(ARCHIVE)],
         "extra_link_args": [f"-Wl,--version-script={symbols}", "-pthread"],
-        "depends": ["VERSION", symbols, *map(str, Path("csrc/include").glob("*/*.h"))],
+        "depends": [symbols, *SHARED],
     }
 
 
@@ -103,7 +114,7 @@ native = Pybind11Extension(
 
 setup(
     ext_modules=[
-        *cythonize([core], build_dir="build/cython", language_level=3, show_all_warnings=True),
+        *cythonize([core], build_dir="build/cython", language_level=3),
         native,
     ],
     cmdclass={"build_ext": BuildExt},

@@ -213,11 +213,12 @@ def status(common: Common) -> None:
             ("server", f"{hello.server}, pid {totals.pid}"),
             ("store", f"{hello.store} ({', '.join(hello.capabilities)})"),
             ("up for", format_duration(totals.uptime_ns)),
-            ("now", f"{totals.connections} connections, {totals.sessions} open volumes"),
+            ("clients", _count(totals.connections, "connection")),
+            ("open", _count(totals.sessions, "volume")),
             ("requests", f"{totals.requests}, {totals.errors} with an error"),
             ("read", format_size(totals.read_bytes)),
             ("written", format_size(totals.written_bytes)),
-            ("reactors", f"{totals.reactors}, slept {totals.sleeps} times"),
+            ("reactors", f"{totals.reactors}, slept {_count(totals.sleeps, 'time')}"),
             ("doorbells", str(totals.doorbells)),
             ("violations", str(totals.violations)),
             (
@@ -300,12 +301,16 @@ def _exact(size_bytes: int) -> str:
     return f"{format_size(size_bytes)} ({size_bytes} bytes)"
 
 
+def _count(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
 def _users(volume: shmclient.VolumeInfo) -> str:
     parts = []
     if volume.writers:
-        parts.append("1 writer")
+        parts.append(_count(volume.writers, "writer"))
     if volume.readers:
-        parts.append(f"{volume.readers} reader{'s' if volume.readers > 1 else ''}")
+        parts.append(_count(volume.readers, "reader"))
     return ", ".join(parts) or "no"
 
 

@@ -344,6 +344,9 @@ private:
     int64_t run(const ovsshm_io &io) const
     {
         auto open = get();
+        if (io.length_bytes == 0 && io.op != OVSSHM_OP_FLUSH) {
+            return 0; /* Python's files do nothing too; C refuses it */
+        }
         return checked([&] {
             std::lock_guard<std::mutex> lock(open->turn);
             return ovsshm_queue_run(open->queue, &io);

@@ -124,7 +124,7 @@ class DaemonCommand(click.Command):
 @setting(
     "--spin-max",
     "DURATION",
-    "Longest that the self-tuning polling may poll; 0 turns it off.  [default: the core's]",
+    "Longest that the self-tuning polling may poll; 0 turns it off.  [default: 100us]",
 )
 @setting("--drain-timeout", "DURATION", "Time for requests in flight at the end.  [default: 10s]")
 @click.option(

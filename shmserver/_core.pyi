@@ -10,7 +10,6 @@ __version__: str
 DEPTH_MAX: int
 QUEUES_MAX: int
 PAGE_BYTES: int
-STORE_SYMBOL: str
 
 def default_socket() -> str: ...
 def stores() -> list[tuple[str, str, str]]: ...

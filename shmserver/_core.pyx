@@ -18,11 +18,8 @@ from shmserver.shm_server cimport *
 
 cdef extern from "dlfcn.h" nogil:
     void *dlopen(const char *path, int flags)
-    void *dlsym(void *library, const char *symbol)
-    const char *dlerror()
     enum:
         RTLD_NOW
-        RTLD_LOCAL
         RTLD_GLOBAL
         RTLD_NOLOAD
 
@@ -37,9 +34,6 @@ __version__ = OVSSHM_VERSION_STRING.decode()
 DEPTH_MAX = OVSSHM_DEPTH_MAX
 QUEUES_MAX = OVSSHM_QUEUES_MAX
 PAGE_BYTES = OVSSHM_PAGE_BYTES
-
-# Symbol of a `const struct ovsshm_store_type` in a shared object given as --store PATH.so.
-STORE_SYMBOL = "ovsshm_store_plugin"
 
 _log = logging.getLogger("shmserver")
 _LEVELS = {
@@ -71,7 +65,7 @@ cdef ovsshm_log _make_log():
     return log
 
 
-cdef _failure(int rc, const ovsshm_error *error):
+cdef _failure(int rc, ovsshm_error *error):
     reason = error.reason.decode("utf-8", "replace")
     return OSError(-rc, reason or os.strerror(-rc))
 
@@ -99,20 +93,15 @@ def stores():
 
 cdef const ovsshm_store_type *_load_store(path) except NULL:
     """The store in a shared object; it stays loaded."""
+    cdef const ovsshm_store_type *kind = NULL
+    cdef ovsshm_error error
     file = os.fsencode(os.path.abspath(path))
     # The object calls back into this module, whose symbols Python keeps private.
     dlopen(os.fsencode(__file__), RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD)
-    library = dlopen(file, RTLD_NOW | RTLD_LOCAL)
-    if library == NULL:
-        raise OSError(errno.ENOENT, f'cannot load the store "{path}": {os.fsdecode(dlerror())}')
-    kind = <const ovsshm_store_type *>dlsym(library, STORE_SYMBOL.encode())
-    if kind == NULL:
-        raise OSError(errno.EINVAL, f'"{path}" is no store: it has no symbol {STORE_SYMBOL}')
-    if kind.abi != OVSSHM_STORE_ABI:
-        raise OSError(
-            errno.EINVAL,
-            f'the store "{path}" is built for interface {kind.abi}, this server has {OVSSHM_STORE_ABI}',
-        )
+    error.reason[0] = 0
+    cdef int rc = ovsshm_store_load(file, &kind, &error)
+    if rc < 0:
+        raise _failure(rc, &error)
     return kind
 
 
@@ -122,7 +111,9 @@ cdef const ovsshm_store_type *_find_store(name) except NULL:
     kind = ovsshm_store_find(name.encode())
     if kind == NULL:
         known = ", ".join(one[0] for one in stores())
-        raise OSError(errno.EINVAL, f'there is no store "{name}"; there are {known}, or the path of a .so')
+        raise OSError(
+            errno.EINVAL, f'there is no store "{name}"; there are {known}, or the path of a .so'
+        )
     return kind
 
 

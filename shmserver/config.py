@@ -123,7 +123,7 @@ class ShmServer(Section):
 class Settings(ShmServer):
     """The section together with what has its home in a historical one."""
 
-    arena_max: Annotated[Size, Field(ge=PAGE_BYTES)] | None = None
+    arena_max: Annotated[Size, Field(ge=PAGE_BYTES, le=2**40)] | None = None
 
 
 def _shm_on(value: bool) -> bool:
@@ -165,7 +165,7 @@ class Filesystem(Section):
 
 
 class ShmInterface(Section):
-    shm_region_size: Annotated[Size, Field(ge=PAGE_BYTES)] | None = None
+    shm_region_size: Annotated[Size, Field(ge=PAGE_BYTES, le=2**40)] | None = None
 
 
 class NetworkInterface(Section):

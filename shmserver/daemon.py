@@ -28,16 +28,12 @@ def serve(settings: Settings, readiness: Readiness) -> None:
     try:
         server.start()
         readiness.ready()
-        pool = f" of {settings.pool}" if settings.pool else ""
-        log.info("serving the %s store%s on %s", settings.store, pool, server.socket)
         name = _wait_for_end()
-        log.info("%s: stopping; requests in flight have %g s", name, settings.drain_timeout / 1e9)
+        log.info("%s: requests in flight have %g s to finish", name, settings.drain_timeout / 1e9)
         readiness.stopping()
         threading.Thread(target=_end_at_second_signal, daemon=True).start()
         if not server.stop(settings.drain_timeout / 1e9):
-            log.warning("stopped; requests that did not finish in time were dropped")
-        else:
-            log.info("stopped")
+            log.warning("requests that did not finish in time were dropped")
     except OSError as error:
         raise Failure(f"cannot serve: {error.strerror or error}") from error
     finally:

@@ -22,13 +22,14 @@ class Readiness:
                 raise Failure(f"cannot use --ready-fd {fd}: {error.strerror}") from error
 
     def ready(self) -> None:
+        # The file first: who reads the descriptor may look for it next.
+        if self._file is not None:
+            self._write_file(self._file)
         if self._fd is not None:
             # Whoever asked may have gone; the server is no worse for it.
             with suppress(BrokenPipeError):
                 os.write(self._fd, b"READY=1\n")
             os.close(self._fd)
-        if self._file is not None:
-            self._write_file(self._file)
         _tell_systemd(b"READY=1")
 
     def stopping(self) -> None:

@@ -9,7 +9,6 @@ cdef extern from "openvstorage/shm.h" nogil:
 
 cdef extern from "openvstorage/shm_server.h" nogil:
     enum:
-        OVSSHM_STORE_ABI
         OVSSHM_DEPTH_MAX
         OVSSHM_QUEUES_MAX
         OVSSHM_PAGE_BYTES
@@ -43,7 +42,6 @@ cdef extern from "openvstorage/shm_server.h" nogil:
         uint64_t capabilities
 
     struct ovsshm_store_type:
-        uint32_t abi
         const char *name
         const char *summary
         const char *options
@@ -53,6 +51,7 @@ cdef extern from "openvstorage/shm_server.h" nogil:
 
     const ovsshm_store_type *const ovsshm_store_types[]
     const ovsshm_store_type *ovsshm_store_find(const char *name)
+    int ovsshm_store_load(const char *path, const ovsshm_store_type **type, ovsshm_error *error)
 
     struct ovsshm_status:
         uint64_t uptime_ns
