@@ -23,8 +23,8 @@
 static int
 bad_value(const struct ovsshm_store_option *option, const char *wanted, struct ovsshm_error *error)
 {
-    return srv_error(error, -EINVAL, "option %s=%s of the file store: must be %s", option->key,
-                     option->value, wanted);
+    return srv_error(error, -EINVAL, "option %.80s=%.80s of the file store: must be %s",
+                     option->key, option->value, wanted);
 }
 
 static int
@@ -79,16 +79,16 @@ set_options(struct file_store *fs, const struct ovsshm_store_params *params,
         const char *key;
         int (*set)(struct file_store *, const struct ovsshm_store_option *, struct ovsshm_error *);
     } known[] = {
-        { "engine", set_engine },
-        { "direct", set_direct },
-        { "threads", set_threads },
+        {"engine", set_engine},
+        {"direct", set_direct},
+        {"threads", set_threads},
     };
-    const struct ovsshm_store_option automatic = { "engine", "auto" };
+    const struct ovsshm_store_option automatic = {"engine", "auto"};
     fs->threads_max = THREADS_DEFAULT;
     int rc = set_engine(fs, &automatic, error);
     for (unsigned i = 0; rc == 0 && i < params->option_count; i++) {
         const struct ovsshm_store_option *option = &params->options[i];
-        rc = srv_error(error, -EINVAL, "the file store has no option \"%s\"", option->key);
+        rc = srv_error(error, -EINVAL, "the file store has no option \"%.100s\"", option->key);
         for (unsigned k = 0; k < sizeof(known) / sizeof(known[0]); k++) {
             if (!strcmp(option->key, known[k].key)) {
                 rc = known[k].set(fs, option, error);
@@ -112,12 +112,12 @@ open_pool(struct file_store *fs, const char *pool, struct ovsshm_error *error)
     }
     int rc = -errno;
     if (rc == -ENOENT) {
-        return srv_error(error, rc, "pool directory %s does not exist: create it first", pool);
+        return srv_error(error, rc, "pool directory %.150s does not exist: create it first", pool);
     }
     if (rc == -ENOTDIR) {
-        return srv_error(error, rc, "pool %s is not a directory", pool);
+        return srv_error(error, rc, "pool %.150s is not a directory", pool);
     }
-    return srv_error(error, rc, "pool directory %s: %s", pool, strerror(-rc));
+    return srv_error(error, rc, "pool directory %.150s: %s", pool, strerror(-rc));
 }
 
 static int
@@ -155,16 +155,15 @@ make_own(struct file_store *fs, const char *pool, struct ovsshm_error *error)
 {
     int rc = make_own_files(fs);
     switch (rc) {
-    case 0:
-        return 0;
+    case 0: return 0;
     case -EROFS:
-        return srv_error(error, rc, "pool directory %s is on a read-only file system", pool);
+        return srv_error(error, rc, "pool directory %.150s is on a read-only file system", pool);
     case -EACCES:
     case -EPERM:
-        return srv_error(error, rc, "pool directory %s: no permission to write in it", pool);
+        return srv_error(error, rc, "pool directory %.150s: no permission to write in it", pool);
     default:
-        return srv_error(error, rc, "pool directory %s: cannot set up " OWN_DIRECTORY ": %s", pool,
-                         strerror(-rc));
+        return srv_error(error, rc, "pool directory %.150s: cannot set up " OWN_DIRECTORY ": %s",
+                         pool, strerror(-rc));
     }
 }
 
@@ -176,18 +175,20 @@ lock_pool(struct file_store *fs, const char *pool, struct ovsshm_error *error)
     if (flock(fs->lock_fd, LOCK_EX | LOCK_NB)) {
         int rc = -errno;
         if (rc != -EWOULDBLOCK) {
-            return srv_error(error, rc, "pool directory %s: cannot lock: %s", pool, strerror(-rc));
+            return srv_error(error, rc, "pool directory %.150s: cannot lock: %s", pool,
+                             strerror(-rc));
         }
         ssize_t got = pread(fs->lock_fd, pid, sizeof(pid) - 1, 0);
         pid[got > 0 ? strspn(pid, "0123456789") : 0] = '\0';
-        return srv_error(error, -EBUSY, "pool directory %s is in use by another server (pid %s)",
-                         pool, pid[0] ? pid : "unknown");
+        return srv_error(error, -EBUSY,
+                         "pool directory %.150s is in use by another server (pid %s)", pool,
+                         pid[0] ? pid : "unknown");
     }
     int length = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
     if (ftruncate(fs->lock_fd, 0) || pwrite(fs->lock_fd, pid, (size_t)length, 0) != length) {
         /* A full disk must not keep people from removing what fills it. */
-        srv_log(&fs->log, OVSSHM_LOG_WARNING, "pool directory %s: cannot write our pid: %s", pool,
-                strerror(errno));
+        srv_log(&fs->log, OVSSHM_LOG_WARNING, "pool directory %.150s: cannot write our pid: %s",
+                pool, strerror(errno));
     }
     return 0;
 }
@@ -206,7 +207,7 @@ empty_tmp(struct file_store *fs, const char *pool, struct ovsshm_error *error)
     unsigned count = 0;
     int rc = ovsshm_file_visit(fs->tmp_fd, ".", visit_leftover, &count);
     if (rc) {
-        return srv_error(error, rc, "pool directory %s: cannot empty " OWN_DIRECTORY "/tmp: %s",
+        return srv_error(error, rc, "pool directory %.150s: cannot empty " OWN_DIRECTORY "/tmp: %s",
                          pool, strerror(-rc));
     }
     if (count) {
@@ -262,10 +263,12 @@ probe_pool(struct file_store *fs, const char *pool, struct ovsshm_error *error)
         ovsshm_file_tmp_end(fs, &tmp);
     }
     if (rc && fs->direct) {
-        return srv_error(error, rc, "the file system of pool directory %s has no direct I/O (%s): "
-                         "use direct=off", pool, strerror(-rc));
+        return srv_error(error, rc,
+                         "the file system of pool directory %.150s has no direct I/O (%s): "
+                         "use direct=off",
+                         pool, strerror(-rc));
     }
-    return rc ? srv_error(error, rc, "pool directory %s: %s", pool, strerror(-rc)) : 0;
+    return rc ? srv_error(error, rc, "pool directory %.150s: %s", pool, strerror(-rc)) : 0;
 }
 
 /* ---- the store ------------------------------------------------------------------------------ */
@@ -286,7 +289,7 @@ file_destroy(struct ovsshm_store *store)
     struct file_store *fs = (struct file_store *)store;
     if (fs) {
         /* The lock last: until then nobody else may touch the pool. */
-        close_all((int[]){ fs->tmp_fd, fs->snapshots_fd, fs->pool_fd, fs->lock_fd }, 4);
+        close_all((int[]){fs->tmp_fd, fs->snapshots_fd, fs->pool_fd, fs->lock_fd}, 4);
         pthread_mutex_destroy(&fs->names);
         free(fs);
     }

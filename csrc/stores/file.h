@@ -32,9 +32,9 @@ struct file_group;
 /* How steps are done that the reactor does not do itself.  All by the group's reactor. */
 struct file_engine {
     const char *name;
-    int (*probe)(void);                    /* 0, or why this machine cannot */
+    int (*probe)(void); /* 0, or why this machine cannot */
     int (*create)(struct ovsshm_store *store, void **group);
-    void (*destroy)(void *group);          /* waits for what is in flight */
+    void (*destroy)(void *group); /* waits for what is in flight */
     void (*start)(struct file_group *group, struct ovsshm_request *request);
     void (*kick)(struct file_group *group); /* after the last start of a batch */
     unsigned (*poll)(void *group);
@@ -53,29 +53,30 @@ struct file_store {
     struct ovsshm_store base;
     struct ovsshm_log log;
     const struct file_engine *engine;
-    unsigned threads_max;                  /* per group */
+    unsigned threads_max; /* per group */
     bool direct;
-    bool can_punch;                        /* fallocate: PUNCH_HOLE, ZERO_RANGE */
+    bool can_punch; /* fallocate: PUNCH_HOLE, ZERO_RANGE */
     bool can_zero;
     uint32_t direct_offset_align;
     uint32_t direct_memory_align;
-    int pool_fd;                           /* directories */
+    int pool_fd; /* directories */
     int snapshots_fd;
     int tmp_fd;
     int lock_fd;
-    unsigned tmp_sequence;                 /* atomic */
-    pthread_mutex_t names;                 /* held while directories come and go */
+    unsigned tmp_sequence; /* atomic */
+    pthread_mutex_t names; /* held while directories come and go */
 };
 
 struct file_volume {
     struct ovsshm_store_volume base;
     int fd;
-    int direct_fd;                         /* -1 without direct */
-    bool read_may_block;                   /* atomic; the file system knows no RWF_NOWAIT */
-    int sync_error;                        /* atomic; a sync failed: what was lost is unknown */
-    uint64_t busy_until_ns;                /* atomic; it blocked: leave the reactor alone */
-    uintptr_t changes;                     /* atomic; count of completed changes ... */
-    uintptr_t changes_synced;              /* ... and how many of them the last sync covered */
+    int direct_fd;             /* -1 without direct */
+    bool read_may_block;       /* atomic; the file system knows no RWF_NOWAIT */
+    int sync_error;            /* atomic; a sync failed: what was lost is unknown */
+    uint64_t suspect_until_ns; /* atomic; a write took long: watch the next ones */
+    uint64_t busy_until_ns;    /* atomic; writes block: leave the reactor alone */
+    uintptr_t changes;         /* atomic; count of completed changes ... */
+    uintptr_t changes_synced;  /* ... and how many of them the last sync covered */
     char name[OVSSHM_NAME_BYTES];
 };
 
@@ -111,7 +112,7 @@ int ovsshm_file_list(struct ovsshm_store *store, const char *after,
 
 struct file_tmp {
     int fd;
-    bool renamed;                          /* the name has been taken over, whatever came after */
+    bool renamed; /* the name has been taken over, whatever came after */
     char name[FILE_TMP_BYTES];
 };
 
@@ -180,7 +181,7 @@ void ovsshm_file_submit(struct ovsshm_store *store, void *group, struct ovsshm_r
 /* Ends a request whose steps are over. */
 void ovsshm_file_finish(struct ovsshm_request *request);
 
-uint64_t ovsshm_file_now_ns(void);         /* CLOCK_MONOTONIC */
+uint64_t ovsshm_file_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* ---- file_step.c ---------------------------------------------------------------------------- */
 
@@ -195,12 +196,12 @@ enum file_step_kind {
 struct file_step {
     enum file_step_kind kind;
     int fd;
-    int flags;                             /* RWF_*, or the mode of fallocate */
+    int flags; /* RWF_*, or the mode of fallocate */
     unsigned iov_count;
-    const struct iovec *iov;               /* of the request, or &zeroes */
-    struct iovec zeroes;                   /* read at once: the step need not outlive its start */
+    const struct iovec *iov; /* of the request, or &zeroes */
+    struct iovec zeroes;     /* read at once: the step need not outlive its start */
     uint64_t offset_bytes;
-    uint64_t length_bytes;                 /* to allocate */
+    uint64_t length_bytes; /* to allocate */
 };
 
 void ovsshm_file_request_begin(struct ovsshm_request *request);
@@ -216,9 +217,9 @@ bool ovsshm_file_step_end(struct ovsshm_request *request, int64_t result);
 
 /* What the store keeps in a request, until completion. */
 enum file_private {
-    FILE_NEXT,                             /* a list the request is in */
-    FILE_PHASE,                            /* where in its sequence of steps it is */
-    FILE_DONE_BYTES,                       /* of the phase; of a flush: the changes it covers */
+    FILE_NEXT,       /* a list the request is in */
+    FILE_PHASE,      /* where in its sequence of steps it is */
+    FILE_DONE_BYTES, /* of the phase; of a flush: the changes it covers */
     FILE_RESULT,
 };
 

@@ -8,7 +8,9 @@
  * itself, and once only for requests that follow each other in the volume and in the batch.
  *
  * A write into the page cache blocks when there is too much to be written back, and nothing says so
- * beforehand.  When one has blocked, the writes of that volume go to the engine for a while.
+ * beforehand.  One that took long makes its volume suspect: it may have blocked, or the reactor has
+ * lost its CPU meanwhile.  If another one takes long and has slept, the writes of that volume go to
+ * the engine for a while.
  */
 #define _GNU_SOURCE
 #include "stores/file.h"
@@ -16,6 +18,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
@@ -23,9 +26,10 @@
 #include "server/log.h"
 #include "shared/atomic.h"
 
-#define BLOCKED_NS 1000000                 /* longer than this: it was not the page cache */
-#define BUSY_NS 100000000                  /* how long to keep away after that */
-#define INLINE_WRITE_BYTES (256 << 10)     /* longer ones would hold up the other volumes */
+#define BLOCKED_NS 1000000             /* longer than this: it was not only the page cache */
+#define BUSY_NS 100000000              /* how long to keep away after that ... */
+#define SUSPECT_NS 100000000           /* ... and how long to watch then */
+#define INLINE_WRITE_BYTES (256 << 10) /* longer ones would hold up the other volumes */
 #define MERGED_BYTES (256 << 10)
 #define MERGED_IOVECS 64
 
@@ -186,6 +190,15 @@ run_length(struct ovsshm_request **requests, unsigned count)
     return n;
 }
 
+/* How often this thread has waited for something; being preempted does not count. */
+static long
+own_sleeps(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_THREAD, &usage);
+    return usage.ru_nvcsw;
+}
+
 static int64_t
 run_step(struct file_volume *volume, struct file_step *step)
 {
@@ -199,10 +212,15 @@ run_step(struct file_volume *volume, struct file_step *step)
         step->flags &= ~RWF_NOWAIT;
     }
     uint64_t start = ovsshm_file_now_ns();
+    bool suspect = start < ovsshm_load_relaxed(&volume->suspect_until_ns);
+    long sleeps = suspect ? own_sleeps() : 0;
     int64_t result = ovsshm_file_step_run(step);
     uint64_t end = ovsshm_file_now_ns();
     if (end - start > BLOCKED_NS) {
-        ovsshm_store_relaxed(&volume->busy_until_ns, end + BUSY_NS);
+        ovsshm_store_relaxed(&volume->suspect_until_ns, end + BUSY_NS + SUSPECT_NS);
+        if (suspect && own_sleeps() > sleeps) {
+            ovsshm_store_relaxed(&volume->busy_until_ns, end + BUSY_NS);
+        }
     }
     return result;
 }
@@ -265,10 +283,6 @@ static unsigned
 start(struct file_group *group, struct ovsshm_request **requests, unsigned count)
 {
     struct ovsshm_request *request = requests[0];
-    if (request->length_bytes == 0 && request->op != OVSSHM_OP_FLUSH) {
-        ovsshm_request_complete(request, 0);
-        return 1;
-    }
     if (may_be_inline(request)) {
         return run_inline(group, requests, count);
     }

@@ -20,14 +20,14 @@
 
 struct page {
     struct file_store *fs;
-    const char *after;                     /* "" at the start */
+    const char *after; /* "" at the start */
     struct ovsshm_volume_info *infos;
     unsigned count;
     unsigned room;
 };
 
 struct entries {
-    char **paths;                          /* full names; those of directories end in "/" */
+    char **paths; /* full names; those of directories end in "/" */
     unsigned count;
     unsigned room;
 };
@@ -130,7 +130,7 @@ read_directory(const struct page *page, const char *prefix, struct entries *entr
 static int
 walk(struct page *page, const char *prefix)
 {
-    struct entries entries = { 0 };
+    struct entries entries = {0};
     int rc = read_directory(page, prefix, &entries);
     for (unsigned i = 0; rc == 0 && i < entries.count && page->count < page->room; i++) {
         const char *path = entries.paths[i];

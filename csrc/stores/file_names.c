@@ -30,8 +30,8 @@ ovsshm_file_open_regular(int root_fd, const char *path, int flags)
     /* Without O_NONBLOCK a fifo would hold us here; with it io_uring would not wait: off again. */
     int fd = ovsshm_file_open_beneath(root_fd, path, flags | O_NONBLOCK | O_NOCTTY);
     if (fd < 0) {
-        bool other = fd == -ELOOP || fd == -EXDEV || fd == -ENOTDIR || fd == -EISDIR ||
-                     fd == -ENXIO;
+        bool other =
+            fd == -ELOOP || fd == -EXDEV || fd == -ENOTDIR || fd == -EISDIR || fd == -ENXIO;
         return other ? -ENOENT : fd;
     }
     struct stat st;
@@ -134,8 +134,7 @@ is_regular(int directory_fd, const struct dirent *entry)
     struct stat st;
     return entry->d_type == DT_REG ||
            (entry->d_type == DT_UNKNOWN &&
-            !fstatat(directory_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) &&
-            S_ISREG(st.st_mode));
+            !fstatat(directory_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) && S_ISREG(st.st_mode));
 }
 
 int

@@ -69,7 +69,7 @@ by_age(const void *a, const void *b)
 static int
 load(struct file_store *fs, const char *volume, struct snapshots *all)
 {
-    *all = (struct snapshots){ 0 };
+    *all = (struct snapshots){0};
     int rc = ovsshm_file_visit(fs->snapshots_fd, volume, visit_add, all);
     if (rc == 0 && all->count) {
         qsort(all->infos, all->count, sizeof(*all->infos), by_age);
@@ -127,16 +127,17 @@ static int
 missing(struct file_store *fs, const char *volume, const char *snapshot, struct ovsshm_error *error)
 {
     return volume_exists(fs, volume)
-               ? srv_error(error, -ENOENT, "volume \"%s\" has no snapshot \"%s\"", volume, snapshot)
-               : srv_error(error, -ENOENT, "volume \"%s\": %s", volume, strerror(ENOENT));
+               ? srv_error(error, -ENOENT, "volume \"%.100s\" has no snapshot \"%.100s\"", volume,
+                           snapshot)
+               : srv_error(error, -ENOENT, "volume \"%.100s\": %s", volume, strerror(ENOENT));
 }
 
 static int
 failed(const char *what, const char *volume, const char *snapshot, int rc,
        struct ovsshm_error *error)
 {
-    return srv_error(error, rc, "cannot %s snapshot \"%s\" of volume \"%s\": %s", what, snapshot,
-                     volume, strerror(-rc));
+    return srv_error(error, rc, "cannot %s snapshot \"%.100s\" of volume \"%.100s\": %s", what,
+                     snapshot, volume, strerror(-rc));
 }
 
 /* ---- create --------------------------------------------------------------------------------- */
@@ -157,7 +158,7 @@ stamp(int fd, int64_t newest_ns)
     for (int attempt = 0; attempt < 2; attempt++) {
         struct timespec times[2];
         struct stat st;
-        times[0] = times[1] = (struct timespec){ wanted / NS_PER_S, wanted % NS_PER_S };
+        times[0] = times[1] = (struct timespec){wanted / NS_PER_S, wanted % NS_PER_S};
         if (futimens(fd, times) || fstat(fd, &st)) {
             return -errno;
         }
@@ -201,7 +202,7 @@ ovsshm_file_snapshot_create(struct ovsshm_store *store, const char *volume,
     int fd = open ? ((struct file_volume *)open)->fd
                   : ovsshm_file_open_regular(fs->pool_fd, volume, O_RDONLY);
     if (fd < 0) {
-        return srv_error(error, fd, "volume \"%s\": %s", volume, strerror(-fd));
+        return srv_error(error, fd, "volume \"%.100s\": %s", volume, strerror(-fd));
     }
     char path[FILE_PATH_BYTES];
     snapshot_path(path, volume, snapshot);
@@ -244,8 +245,8 @@ replace(struct file_store *fs, struct file_tmp *tmp, const char *volume, const c
     /* Whoever may use the file goes on to.  Only root can give it away: no reason to stop. */
     if (fstat(old, &st) || fchmod(tmp->fd, st.st_mode & 07777) ||
         fchown(tmp->fd, st.st_uid, st.st_gid)) {
-        srv_log(&fs->log, OVSSHM_LOG_WARNING, "volume \"%s\": owner or mode not kept: %s", volume,
-                strerror(errno));
+        srv_log(&fs->log, OVSSHM_LOG_WARNING, "volume \"%.100s\": owner or mode not kept: %s",
+                volume, strerror(errno));
     }
     close(old);
     return ovsshm_file_tmp_rename(fs, tmp, fs->pool_fd, volume);

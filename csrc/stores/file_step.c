@@ -9,11 +9,11 @@
 #include <unistd.h>
 
 enum phase {
-    PHASE_DATA,                            /* read, write */
-    PHASE_PUNCH,                           /* make a hole */
-    PHASE_ZERO,                            /* zero, staying allocated */
-    PHASE_RESERVE,                         /* allocate a hole just made */
-    PHASE_FILL,                            /* write zeroes: what works everywhere */
+    PHASE_DATA,    /* read, write */
+    PHASE_PUNCH,   /* make a hole */
+    PHASE_ZERO,    /* zero, staying allocated */
+    PHASE_RESERVE, /* allocate a hole just made */
+    PHASE_FILL,    /* write zeroes: what works everywhere */
     PHASE_SYNC,
 };
 
@@ -31,17 +31,14 @@ first_phase(const struct ovsshm_request *request)
 {
     const struct file_store *fs = store_of(request);
     switch (request->op) {
-    case OVSSHM_OP_FLUSH:
-        return PHASE_SYNC;
-    case OVSSHM_OP_DISCARD:
-        return PHASE_PUNCH;
+    case OVSSHM_OP_FLUSH: return PHASE_SYNC;
+    case OVSSHM_OP_DISCARD: return PHASE_PUNCH;
     case OVSSHM_OP_WRITE_ZEROES:
         if (fs->can_punch && ((request->flags & OVSSHM_SQE_MAY_UNMAP) || !fs->can_zero)) {
             return PHASE_PUNCH;
         }
         return fs->can_zero ? PHASE_ZERO : PHASE_FILL;
-    default:
-        return PHASE_DATA;
+    default: return PHASE_DATA;
     }
 }
 
@@ -107,7 +104,7 @@ get_fill(const struct ovsshm_request *request, struct file_step *step)
         .flags = volume->direct_fd >= 0 ? RWF_DSYNC : 0, /* as in get_data */
         .iov = &step->zeroes,
         .iov_count = 1,
-        .zeroes = { zeroes, left < sizeof(zeroes) ? left : sizeof(zeroes) },
+        .zeroes = {zeroes, left < sizeof(zeroes) ? left : sizeof(zeroes)},
         .offset_bytes = request->offset_bytes + done,
     };
 }
@@ -151,12 +148,10 @@ ovsshm_file_step_run(const struct file_step *step)
         result = pwritev2(step->fd, step->iov, (int)step->iov_count, (off_t)step->offset_bytes,
                           step->flags);
         break;
-    case FILE_STEP_SYNC:
-        result = fdatasync(step->fd);
-        break;
+    case FILE_STEP_SYNC: result = fdatasync(step->fd); break;
     default:
-        result = fallocate(step->fd, step->flags, (off_t)step->offset_bytes,
-                           (off_t)step->length_bytes);
+        result =
+            fallocate(step->fd, step->flags, (off_t)step->offset_bytes, (off_t)step->length_bytes);
         break;
     }
     return result < 0 ? -errno : result;
@@ -192,8 +187,7 @@ go_on_with(struct ovsshm_request *request, enum phase phase)
 static bool
 end_zeroes(struct ovsshm_request *request)
 {
-    return request->flags & OVSSHM_SQE_FUA ? go_on_with(request, PHASE_SYNC)
-                                            : end_with(request, 0);
+    return request->flags & OVSSHM_SQE_FUA ? go_on_with(request, PHASE_SYNC) : end_with(request, 0);
 }
 
 /* Some bytes were moved; if fewer than wanted, the next step brings the rest or an errno. */
@@ -229,18 +223,15 @@ ovsshm_file_step_end(struct ovsshm_request *request, int64_t result)
     }
     switch (phase) {
     case PHASE_DATA:
-    case PHASE_FILL:
-        return end_transfer(request, phase, result);
+    case PHASE_FILL: return end_transfer(request, phase, result);
     case PHASE_PUNCH:
         if (request->op == OVSSHM_OP_DISCARD) {
             return end_with(request, 0);
         }
         return request->flags & OVSSHM_SQE_MAY_UNMAP ? end_zeroes(request)
-                                                      : go_on_with(request, PHASE_RESERVE);
+                                                     : go_on_with(request, PHASE_RESERVE);
     case PHASE_ZERO:
-    case PHASE_RESERVE:
-        return end_zeroes(request);
-    default:
-        return end_with(request, 0);
+    case PHASE_RESERVE: return end_zeroes(request);
+    default: return end_with(request, 0);
     }
 }

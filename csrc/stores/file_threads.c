@@ -31,11 +31,11 @@ struct threads_group {
     pthread_cond_t work;
     bool stop;
     struct list todo;
-    struct list done;                      /* its head is also looked at without the lock */
-    unsigned waiting;                      /* in todo */
-    unsigned idle;                         /* workers that sleep */
+    struct list done; /* its head is also looked at without the lock */
+    unsigned waiting; /* in todo */
+    unsigned idle;    /* workers that sleep */
     unsigned worker_count;
-    pthread_t workers[];                   /* threads_max */
+    pthread_t workers[]; /* threads_max */
 };
 
 static void
@@ -178,7 +178,7 @@ threads_destroy(void *arg)
         return;
     }
     while (group->base.in_flight) {
-        struct pollfd ready = { .fd = group->fd, .events = POLLIN };
+        struct pollfd ready = {.fd = group->fd, .events = POLLIN};
         poll(&ready, 1, -1);
         threads_poll(group);
     }

@@ -21,8 +21,8 @@ ovsshm_file_tmp_create(struct file_store *fs, struct file_tmp *tmp)
     tmp->renamed = false;
     unsigned number = ovsshm_add_relaxed(&fs->tmp_sequence, 1);
     snprintf(tmp->name, sizeof(tmp->name), "%u", number);
-    tmp->fd = openat(fs->tmp_fd, tmp->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-                     0600);
+    tmp->fd =
+        openat(fs->tmp_fd, tmp->name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     return tmp->fd < 0 ? -errno : 0;
 }
 

@@ -21,13 +21,13 @@
 #include <sched.h>
 #include <stdlib.h>
 
-#define ENTRIES 256                        /* the completion ring has twice as many */
+#define ENTRIES 256 /* the completion ring has twice as many */
 #define REAP_BATCH 32
 
 struct uring_group {
     struct file_group base;
     struct io_uring ring;
-    unsigned in_ring;                      /* of in_flight; at most ENTRIES */
+    unsigned in_ring; /* of in_flight; at most ENTRIES */
     struct ovsshm_request *surplus_head;
     struct ovsshm_request *surplus_tail;
 };
@@ -79,9 +79,7 @@ prepare(struct io_uring_sqe *sqe, const struct file_step *step)
                          single ? step->iov[0].iov_base : (const void *)step->iov, length,
                          step->offset_bytes);
         break;
-    case FILE_STEP_SYNC:
-        io_uring_prep_fsync(sqe, step->fd, IORING_FSYNC_DATASYNC);
-        return;
+    case FILE_STEP_SYNC: io_uring_prep_fsync(sqe, step->fd, IORING_FSYNC_DATASYNC); return;
     default:
         io_uring_prep_fallocate(sqe, step->fd, step->flags, (off_t)step->offset_bytes,
                                 (off_t)step->length_bytes);

@@ -24,9 +24,9 @@ open_error(struct file_store *fs, const char *name, int rc, struct ovsshm_error 
 {
     struct stat st;
     if (rc == -ENOENT && fstatat(fs->pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-        return srv_error(error, rc, "\"%s\" is not a regular file, so it is no volume", name);
+        return srv_error(error, rc, "\"%.100s\" is not a regular file, so it is no volume", name);
     }
-    return srv_error(error, rc, "volume \"%s\": %s", name, strerror(-rc));
+    return srv_error(error, rc, "volume \"%.100s\": %s", name, strerror(-rc));
 }
 
 static int
@@ -36,16 +36,17 @@ create_error(struct file_store *fs, const char *name, int rc, struct ovsshm_erro
     switch (rc) {
     case -EEXIST:
         if (!fstatat(fs->pool_fd, name, &st, AT_SYMLINK_NOFOLLOW) && !S_ISREG(st.st_mode)) {
-            return srv_error(error, rc, "\"%s\" exists and is no volume but a %s", name,
+            return srv_error(error, rc, "\"%.100s\" exists and is no volume but a %s", name,
                              S_ISDIR(st.st_mode) ? "directory" : "special file");
         }
-        return srv_error(error, rc, "volume \"%s\" exists already", name);
+        return srv_error(error, rc, "volume \"%.100s\" exists already", name);
     case -ENOTDIR:
-        return srv_error(error, rc, "volume \"%s\": a part of its path is no directory", name);
+        return srv_error(error, rc, "volume \"%.100s\": a part of its path is no directory", name);
     case -EFBIG:
-        return srv_error(error, rc, "volume \"%s\": larger than the file system can hold", name);
+        return srv_error(error, rc, "volume \"%.100s\": larger than the file system can hold",
+                         name);
     default:
-        return srv_error(error, rc, "cannot create volume \"%s\": %s", name, strerror(-rc));
+        return srv_error(error, rc, "cannot create volume \"%.100s\": %s", name, strerror(-rc));
     }
 }
 
@@ -102,12 +103,12 @@ ovsshm_file_volume_remove(struct ovsshm_store *store, const char *name, struct o
     /* The volume first: cut short here, it is gone and a new one does not inherit its snapshots. */
     int rc = ovsshm_file_unlink(fs, fs->pool_fd, name);
     if (rc) {
-        return srv_error(error, rc, "cannot remove volume \"%s\": %s", name, strerror(-rc));
+        return srv_error(error, rc, "cannot remove volume \"%.100s\": %s", name, strerror(-rc));
     }
     rc = ovsshm_file_remove_directory(fs, fs->snapshots_fd, name);
     if (rc && rc != -ENOENT) {
-        srv_log(&fs->log, OVSSHM_LOG_WARNING, "volume \"%s\" is removed, its snapshots are not: %s",
-                name, strerror(-rc));
+        srv_log(&fs->log, OVSSHM_LOG_WARNING,
+                "volume \"%.100s\" is removed, its snapshots are not: %s", name, strerror(-rc));
     }
     return 0;
 }
@@ -170,7 +171,7 @@ ovsshm_file_volume_resize(struct ovsshm_store *store, const char *name,
         open->size_bytes = size_bytes;
     }
     return rc == 0 ? 0
-                   : srv_error(error, rc, "cannot resize volume \"%s\" to %llu bytes: %s", name,
+                   : srv_error(error, rc, "cannot resize volume \"%.100s\" to %llu bytes: %s", name,
                                (unsigned long long)size_bytes, strerror(-rc));
 }
 

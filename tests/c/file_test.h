@@ -31,7 +31,7 @@ static struct file_test {
     struct ovsshm_store *store;
     void *group;
     struct ovsshm_error error;
-    char log[1024];                        /* the last line of warning level or above */
+    char log[1024]; /* the last line of warning level or above */
     unsigned log_count;
 } ft;
 
@@ -73,7 +73,7 @@ ft_try_start(const char *pool, const char *options)
         .pool = pool,
         .options = list,
         .option_count = count,
-        .log = { .write = ft_log },
+        .log = {.write = ft_log},
     };
     ft.log_count = 0;
     ft.store = NULL;
@@ -222,7 +222,7 @@ ft_io(struct io *io, struct ovsshm_store_volume *volume, uint8_t op, uint8_t fla
       void *buffer, uint32_t length)
 {
     memset(io, 0, sizeof(*io));
-    io->iov[0] = (struct iovec){ buffer, length };
+    io->iov[0] = (struct iovec){buffer, length};
     io->request = (struct ovsshm_request){
         .volume = volume,
         .op = op,
@@ -253,7 +253,7 @@ TEST_UNUSED static void
 ft_wait(struct io *io)
 {
     while (!io->completions) {
-        struct pollfd ready = { .fd = ovsshm_store_file.group_fd(ft.group), .events = POLLIN };
+        struct pollfd ready = {.fd = ovsshm_store_file.group_fd(ft.group), .events = POLLIN};
         if (ovsshm_store_file.poll(ft.group) == 0 && !io->completions) {
             CHECK(poll(&ready, 1, 30000) != 0);
         }

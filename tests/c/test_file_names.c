@@ -159,8 +159,8 @@ test_a_name_of_254_bytes(void)
 static void
 test_list_is_in_byte_order_and_pages(void)
 {
-    static const char *const names[] = { "b", "a/b/c", "a.b", "a-b", "a0", "a/b.c", "\303\244", "Z",
-                                         "a/b/a", "a/z" };
+    static const char *const names[] = {"b",     "a/b/c",    "a.b", "a-b",   "a0",
+                                        "a/b.c", "\303\244", "Z",   "a/b/a", "a/z"};
     const char *wanted = "Z a-b a.b a/b.c a/b/a a/b/c a/z a0 b \303\244 ";
     struct ovsshm_volume_info info;
     begin();
@@ -250,8 +250,8 @@ test_links_and_special_files_are_no_volumes(void)
     CHECK_EQ(symlink("..", ft_path("up")), 0);
     CHECK_EQ(mkfifo(ft_path("fifo"), 0600), 0);
     CHECK_EQ(mkdir(ft_path("empty"), 0700), 0);
-    static const char *const names[] = { "link", "inside", "dirlink", "dirlink/file", "up", "fifo",
-                                         "up/x", "empty", "real/x", "none" };
+    static const char *const names[] = {"link", "inside", "dirlink", "dirlink/file", "up",
+                                        "fifo", "up/x",   "empty",   "real/x",       "none"};
     for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         check_no_volume(names[i]);
     }

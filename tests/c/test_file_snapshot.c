@@ -16,10 +16,10 @@
 /* ---- the kernel's calls, with faults on request ---------------------------------------------- */
 
 static struct {
-    bool no_reflink;                       /* ioctl: as on a file system without */
-    int copy_error;                        /* of the next copy_file_range */
+    bool no_reflink; /* ioctl: as on a file system without */
+    int copy_error;  /* of the next copy_file_range */
     unsigned copies;
-    time_t seconds_per_copy;               /* how fast the clock runs */
+    time_t seconds_per_copy; /* how fast the clock runs */
     time_t clock_ahead;
 } fault;
 

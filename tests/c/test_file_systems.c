@@ -13,11 +13,11 @@
 #include <linux/fiemap.h>
 #include <linux/fs.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <signal.h>
 
 #define MIB (1024u * 1024)
 #define SMALL_MIB 24
@@ -72,9 +72,9 @@ mount_new(const char *type, unsigned size_mib)
     CHECK_EQ(ftruncate(fd, (off_t)size_mib * MIB), 0);
     close(fd);
     const char *why = NULL;
-    if (run((const char *[]){ mkfs, "-q", image, NULL }, true)) {
+    if (run((const char *[]){mkfs, "-q", image, NULL}, true)) {
         why = "mkfs failed or is not installed";
-    } else if (run((const char *[]){ "mount", "-t", type, "-o", "loop", image, mount_point, NULL },
+    } else if (run((const char *[]){"mount", "-t", type, "-o", "loop", image, mount_point, NULL},
                    true)) {
         why = "cannot mount a loop device";
     }
@@ -93,7 +93,7 @@ check_program(const char *name)
     CHECK(length > 0);
     self[length] = '\0';
     snprintf(path, sizeof(path), "%s/%s", dirname(self), name);
-    CHECK_EQ(run((const char *[]){ path, NULL }, false), 0);
+    CHECK_EQ(run((const char *[]){path, NULL}, false), 0);
 }
 
 static void
@@ -110,23 +110,26 @@ check_programs(void)
 static bool
 first_extent_is_shared(const char *path)
 {
-    struct {
-        struct fiemap map;
-        struct fiemap_extent extent;
-    } ask = { .map = { .fm_length = FIEMAP_MAX_OFFSET, .fm_flags = FIEMAP_FLAG_SYNC,
-                       .fm_extent_count = 1 } };
+    struct fiemap *map = calloc(1, sizeof(*map) + sizeof(map->fm_extents[0]));
     int fd = open(path, O_RDONLY);
-    CHECK(fd >= 0);
-    CHECK_EQ(ioctl(fd, FS_IOC_FIEMAP, &ask), 0);
-    CHECK_EQ(ask.map.fm_mapped_extents, 1);
+    CHECK(map && fd >= 0);
+    map->fm_length = FIEMAP_MAX_OFFSET;
+    map->fm_flags = FIEMAP_FLAG_SYNC;
+    map->fm_extent_count = 1;
+    CHECK_EQ(ioctl(fd, FS_IOC_FIEMAP, map), 0);
+    CHECK_EQ(map->fm_mapped_extents, 1);
+    bool shared = map->fm_extents[0].fe_flags & FIEMAP_EXTENT_SHARED;
     close(fd);
-    return ask.map.fm_extents[0].fe_flags & FIEMAP_EXTENT_SHARED;
+    free(map);
+    return shared;
 }
 
 static void
 check_reflink(void)
 {
-    enum { SIZE = 8 * MIB };
+    enum {
+        SIZE = 8 * MIB
+    };
     ft_new_pool();
     ft_start("");
     struct ovsshm_store_volume *volume = ft_create_open("v", SIZE);
