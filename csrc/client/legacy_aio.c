@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: MIT */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -73,17 +74,21 @@ ovs_flush(ovs_ctx_t *ctx)
 
 /* ---- asynchronous ------------------------------------------------------------------------- */
 
-/* Takes the completion, if there is one, for the operation: one operation at a time. */
+/* Takes the completion for an operation: one at a time, but it may be used again. */
 static int
 completion_take(ovs_completion_t *completion)
 {
-    if (completion) {
-        if (ovsshm_load_acquire(&completion->state) == LEGACY_COMPLETION_IN_FLIGHT) {
-            return ovsshm_reason_literal(-EINVAL, "the completion is in use");
-        }
+    switch (ovsshm_load_acquire(&completion->state)) {
+    case LEGACY_COMPLETION_IN_FLIGHT:
+        return ovsshm_reason_literal(-EINVAL, "the completion is in use");
+    case LEGACY_COMPLETION_DONE:
+        pthread_mutex_lock(&completion->lock);
         completion->signalled = false;
-        ovsshm_store_relaxed(&completion->state, LEGACY_COMPLETION_IN_FLIGHT);
+        pthread_mutex_unlock(&completion->lock);
+        break;
+    default: break;
     }
+    ovsshm_store_relaxed(&completion->state, LEGACY_COMPLETION_IN_FLIGHT);
     return 0;
 }
 
@@ -91,7 +96,7 @@ static int
 request_submit(struct legacy_session *session, const struct ovsshm_io *io,
                ovs_completion_t *completion, struct ovs_aiocb *cb)
 {
-    int rc = completion_take(completion);
+    int rc = completion ? completion_take(completion) : 0;
     if (rc < 0) {
         return rc;
     }

@@ -41,7 +41,7 @@ legacy_session_open(const char *name, int oflag, struct legacy_session **session
         return rc;
     }
     s->queue = ovsshm_volume_queue(s->volume, 0);
-    memcpy(s->name, name, strlen(name));
+    memcpy(s->name, name, strlen(name) + 1);
     s->oflag = oflag;
     s->shared_bytes_max = ovsshm_volume_limits(s->volume)->arena_bytes / 4 * 3;
     s->accepted_end = &s->accepted;
@@ -130,8 +130,7 @@ complete(struct legacy_session *s, struct ovs_aio_request *request, int64_t resu
         free(request);
     } else {
         request->result = result;
-        /* R2: result; pairs with A2.  The owner may free it from here on: only its address is used.
-         */
+        /* R2: result; pairs with A2.  From here on the owner may free it. */
         ovsshm_store_release(&request->done, 1);
         legacy_followers_wake_locked(s, request);
     }

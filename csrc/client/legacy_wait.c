@@ -136,6 +136,7 @@ follow(struct legacy_session *s, const struct ovs_aio_request *request,
     struct legacy_follower self = {
         .request = request, .wake = PTHREAD_COND_INITIALIZER, .next = s->followers};
     int rc = 0;
+    // cppcheck-suppress autoVariables ; follower_remove() below
     s->followers = &self;
     while (!is_over(s, request) && s->leading && rc == 0) {
         rc = deadline ? pthread_cond_timedwait(&self.wake, &s->lock, deadline)

@@ -483,6 +483,79 @@ callback_may_use_the_synchronous_calls(void)
     }
 }
 
+/* ---- all kinds of callers at once: leaders, followers and the reaper take turns
+ * ------------------ */
+
+enum {
+    CALLERS = 6,
+    CALLS = 300
+};
+
+static void
+call_synchronously(size_t index, int i)
+{
+    unsigned char bytes[600];
+    off_t offset = (off_t)(1000000 + index * 1000);
+    pattern_fill(bytes, sizeof(bytes), (uint64_t)i);
+    CHECK(ovs_write(ctx, bytes, sizeof(bytes), offset) == sizeof(bytes));
+    CHECK(i % 16 || ovs_flush(ctx) == 0);
+    CHECK(ovs_read(ctx, bytes, sizeof(bytes), offset) == sizeof(bytes));
+    CHECK(pattern_holds(bytes, sizeof(bytes), (uint64_t)i));
+}
+
+/* Waits that time out right away, and a poll of the error, before the wait that counts. */
+static void
+call_asynchronously(size_t index, int i)
+{
+    unsigned char bytes[600];
+    struct timespec now = realtime_in(0);
+    struct ovs_aiocb cb = aiocb(bytes, sizeof(bytes), (off_t)(2000000 + index * 1000));
+    CHECK((i % 2 ? ovs_aio_read : ovs_aio_write)(ctx, &cb) == 0);
+    CHECK(ovs_aio_suspend(ctx, &cb, &now) == 0 || errno == EAGAIN);
+    int error = ovs_aio_error(ctx, &cb);
+    CHECK(error == 0 || error == EINPROGRESS);
+    CHECK(ovs_aio_suspend(ctx, &cb, NULL) == 0);
+    CHECK(ovs_aio_return(ctx, &cb) == sizeof(bytes));
+    CHECK(ovs_aio_finish(ctx, &cb) == 0);
+}
+
+static void
+call_back(size_t index, int i)
+{
+    unsigned char bytes[600];
+    struct ovs_aiocb cb = aiocb(bytes, sizeof(bytes), (off_t)(3000000 + index * 1000));
+    ovs_completion_t *completion = ovs_aio_create_completion(signal_only, NULL);
+    CHECK(ovs_aio_readcb(ctx, &cb, completion) == 0);
+    CHECK(i % 2 || ovs_aio_suspend(ctx, &cb, NULL) == 0);
+    CHECK(ovs_aio_wait_completion(completion, NULL) == 0);
+    CHECK(ovs_aio_return_completion(completion) == sizeof(bytes));
+    CHECK(ovs_aio_finish(ctx, &cb) == 0);
+    CHECK(ovs_aio_release_completion(completion) == 0);
+}
+
+static void *
+call_in_one_way(void *arg)
+{
+    static void (*const ways[])(size_t, int) = {call_synchronously, call_asynchronously, call_back};
+    size_t index = (size_t)arg;
+    for (int i = 0; i < CALLS; i++) {
+        ways[index % 3](index, i);
+    }
+    return NULL;
+}
+
+static void
+callers_of_all_kinds_at_once(void)
+{
+    pthread_t threads[CALLERS];
+    for (size_t i = 0; i < CALLERS; i++) {
+        CHECK(pthread_create(&threads[i], NULL, call_in_one_way, (void *)i) == 0);
+    }
+    for (size_t i = 0; i < CALLERS; i++) {
+        CHECK(pthread_join(threads[i], NULL) == 0);
+    }
+}
+
 /* ---- destroy -----------------------------------------------------------------------------------
  */
 
@@ -681,6 +754,7 @@ run_all(void)
     RUN(callback_may_be_left_out);
     RUN(everything_is_released_inside_the_callback);
     RUN(callback_may_use_the_synchronous_calls);
+    RUN(callers_of_all_kinds_at_once);
     RUN(destroy_waits_for_requests_and_callbacks);
     RUN(destroy_waits_for_plain_requests);
     RUN(context_may_be_destroyed_inside_its_callback);
