@@ -16,6 +16,7 @@
 #include <openvstorage/shm.h>
 #include <openvstorage/shm_server.h>
 
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -24,7 +25,6 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <pthread.h>
 #include <unistd.h>
 
 #define VOLUME_BYTES (1ull << 30)
@@ -43,9 +43,9 @@ struct options {
 
 struct sample {
     double iops;
-    double client_us;                      /* CPU per request */
+    double client_us; /* CPU per request */
     double server_us;
-    double doorbells;                      /* per request, both ways */
+    double doorbells; /* per request, both ways */
     double sleeps;
 };
 
@@ -54,7 +54,7 @@ struct bench_case {
     uint8_t op;
     unsigned bytes;
     unsigned depth;
-    bool bounce;                           /* private memory, copied by the client */
+    bool bounce; /* private memory, copied by the client */
 };
 
 static const struct bench_case cases[] = {
@@ -150,7 +150,8 @@ pp_ns(void)
     return seconds * 1e9 / PP_ROUND_TRIPS;
 }
 
-/* ---- the server process ------------------------------------------------------------------------ */
+/* ---- the server process ------------------------------------------------------------------------
+ */
 
 static void
 server_main(const struct options *options, const char *path, int ready, int parent)
@@ -184,13 +185,14 @@ server_main(const struct options *options, const char *path, int ready, int pare
     exit(0);
 }
 
-/* ---- one sample -------------------------------------------------------------------------------- */
+/* ---- one sample --------------------------------------------------------------------------------
+ */
 
 struct run {
     const struct bench_case *bench;
     struct ovsshm_queue *queue;
     unsigned char *buffers;
-    uint64_t next;                         /* offset of the next request */
+    uint64_t next; /* offset of the next request */
 };
 
 static void
@@ -273,12 +275,15 @@ sample(struct ovsshm_conn *conn, struct ovsshm_volume *volume, const struct benc
         .client_us = client_cpu * 1e6 / count,
         .server_us = server_cpu * 1e6 / count,
         .doorbells = (double)(after.doorbells - before.doorbells + status[1].doorbells -
-                              status[0].doorbells) / count,
-        .sleeps = (double)(after.sleeps - before.sleeps + status[1].sleeps - status[0].sleeps) / count,
+                              status[0].doorbells) /
+                     count,
+        .sleeps =
+            (double)(after.sleeps - before.sleeps + status[1].sleeps - status[0].sleeps) / count,
     };
 }
 
-/* ---- report ------------------------------------------------------------------------------------ */
+/* ---- report ------------------------------------------------------------------------------------
+ */
 
 static int
 compare_iops(const void *a, const void *b)
@@ -328,10 +333,10 @@ measure(const struct options *options, const char *path, pid_t server)
             }
         }
     }
-    printf("\n%-24s %10s  %9s-%-9s %7s %7s %8s  %7s %7s\n", "", "IOPS", "lowest", "highest", "client",
-           "server", "GB/s", "rings", "sleeps");
-    printf("%-24s %10s  %9s %-9s %7s %7s %8s  %7s %7s\n", "", "median", "", "", "us/req", "us/req", "",
-           "/req", "/req");
+    printf("\n%-24s %10s  %9s-%-9s %7s %7s %8s  %7s %7s\n", "", "IOPS", "lowest", "highest",
+           "client", "server", "GB/s", "rings", "sleeps");
+    printf("%-24s %10s  %9s %-9s %7s %7s %8s  %7s %7s\n", "", "median", "", "", "us/req", "us/req",
+           "", "/req", "/req");
     for (unsigned i = 0; i < CASES; i++) {
         if (strstr(cases[i].name, options->filter)) {
             report(&cases[i], samples[i], options->rounds);

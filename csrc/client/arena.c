@@ -26,7 +26,7 @@ push(struct ovsshm_arena *arena, uint32_t unit, unsigned class)
 static void
 lists_clear(struct ovsshm_arena *arena)
 {
-    for (unsigned class = 0; class < OVSSHM_ARENA_CLASSES; class++) {
+    for (unsigned class = 0; class < OVSSHM_ARENA_CLASSES; class ++) {
         arena->first[class] = NONE;
     }
 }
@@ -98,7 +98,7 @@ merge_down(struct ovsshm_arena *arena, uint32_t unit, unsigned class)
         }
         arena->blocks[unit] = 0;
         unit = buddy;
-        class++;
+        class ++;
         arena->blocks[unit] = (uint8_t)((class + 1) | FREE);
     }
 }
@@ -133,7 +133,8 @@ ovsshm_arena_alloc(struct ovsshm_arena *arena, uint64_t bytes)
     if (bytes == 0 || bytes > OVSSHM_ARENA_BYTES_MAX) {
         return OVSSHM_ARENA_FULL;
     }
-    unsigned class = class_of_units((bytes + OVSSHM_ARENA_UNIT_BYTES - 1) / OVSSHM_ARENA_UNIT_BYTES);
+    unsigned class =
+        class_of_units((bytes + OVSSHM_ARENA_UNIT_BYTES - 1) / OVSSHM_ARENA_UNIT_BYTES);
     uint64_t block_bytes = (uint64_t)OVSSHM_ARENA_UNIT_BYTES << class;
     pthread_mutex_lock(&arena->mutex);
     uint32_t unit = take(arena, class);

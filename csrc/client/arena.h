@@ -17,19 +17,19 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OVSSHM_ARENA_UNIT_BYTES 512        /* smallest block */
+#define OVSSHM_ARENA_UNIT_BYTES 512 /* smallest block */
 #define OVSSHM_ARENA_BYTES_MAX (1ull << 40)
-#define OVSSHM_ARENA_CLASSES 32            /* log2(BYTES_MAX / UNIT_BYTES) + 1 */
+#define OVSSHM_ARENA_CLASSES 32 /* log2(BYTES_MAX / UNIT_BYTES) + 1 */
 #define OVSSHM_ARENA_FULL UINT64_MAX
 
 struct ovsshm_arena {
     pthread_mutex_t mutex;
-    uint32_t first[OVSSHM_ARENA_CLASSES];  /* free blocks of each class, last freed first */
-    uint32_t *next;                        /* by unit: link of these lists */
-    uint8_t *blocks;                       /* by unit: what starts here, see arena.c */
+    uint32_t first[OVSSHM_ARENA_CLASSES]; /* free blocks of each class, last freed first */
+    uint32_t *next;                       /* by unit: link of these lists */
+    uint8_t *blocks;                      /* by unit: what starts here, see arena.c */
     uint32_t units;
     uint64_t free_bytes;
-    bool mergeable;                        /* blocks were freed since the last sweep */
+    bool mergeable; /* blocks were freed since the last sweep */
 };
 
 /* bytes: multiple of the unit, at most BYTES_MAX.  0, -ENOMEM. */

@@ -40,11 +40,12 @@ default_socket(char *path, size_t path_bytes, const char **origin)
         length = snprintf(path, path_bytes, "%s/openvstorage/shm.sock", directory);
     } else {
         return ovsshm_reason_literal(-ENOENT, "no default socket: neither $" SOCKET_VARIABLE
-                                     " nor $XDG_RUNTIME_DIR is set");
+                                              " nor $XDG_RUNTIME_DIR is set");
     }
     if ((size_t)length >= path_bytes) {
-        return ovsshm_reason_set(-ENAMETOOLONG, "the socket path %.200s does not fit in %zu bytes%s",
-                                 path, path_bytes, *origin);
+        return ovsshm_reason_set(-ENAMETOOLONG,
+                                 "the socket path %.200s does not fit in %zu bytes%s", path,
+                                 path_bytes, *origin);
     }
     return 0;
 }
@@ -193,13 +194,15 @@ ovsshm_resize(struct ovsshm_conn *conn, const char *name, uint64_t size_bytes)
 }
 
 int
-ovsshm_session_stat(struct ovsshm_session *session, const char *name, struct ovsshm_volume_info *info)
+ovsshm_session_stat(struct ovsshm_session *session, const char *name,
+                    struct ovsshm_volume_info *info)
 {
     struct ovsshm_msg_volume payload = {.resv = 0};
     struct ovsshm_volume_info reply;
     int rc = ovsshm_put_volume_name(payload.name, name);
-    rc = rc ? rc : call_fixed(session, OVSSHM_MSG_STAT, &payload, sizeof(payload), &reply,
-                              sizeof(reply));
+    rc =
+        rc ? rc
+           : call_fixed(session, OVSSHM_MSG_STAT, &payload, sizeof(payload), &reply, sizeof(reply));
     if (rc) {
         return rc;
     }
@@ -230,7 +233,8 @@ call_snapshot(struct ovsshm_conn *conn, uint16_t type, const char *volume, const
     struct ovsshm_msg_snapshot payload = {.timeout_s = timeout_s};
     int rc = ovsshm_put_volume_name(payload.volume, volume);
     rc = rc ? rc : put_snapshot_name(payload.snapshot, snapshot);
-    return rc ? rc : call_fixed(&conn->session, type, &payload, sizeof(payload), reply, reply_bytes);
+    return rc ? rc
+              : call_fixed(&conn->session, type, &payload, sizeof(payload), reply, reply_bytes);
 }
 
 int
@@ -268,7 +272,7 @@ struct listing {
     uint16_t type;
     void *payload;
     size_t payload_bytes;
-    char *after;                           /* field of the payload: the last name seen */
+    char *after; /* field of the payload: the last name seen */
     size_t element_bytes;
 };
 

@@ -53,7 +53,8 @@ cursor_take(struct cursor *cursor, uint64_t bytes)
 }
 
 static void
-copy_in(const struct ovsshm_inflight *request, unsigned char *to, uint64_t bytes, unsigned concurrent)
+copy_in(const struct ovsshm_inflight *request, unsigned char *to, uint64_t bytes,
+        unsigned concurrent)
 {
     struct cursor cursor;
     cursor_start(&cursor, request);
@@ -88,8 +89,8 @@ arena_offset(const struct ovsshm_queue *queue, const void *address)
 
 /* How much of the arena is needed to describe the memory. */
 struct survey {
-    bool shared;                           /* all of it is in the arena */
-    bool contiguous;                       /* and in one range, from start on */
+    bool shared;     /* all of it is in the arena */
+    bool contiguous; /* and in one range, from start on */
     void *start;
     uint32_t ranges;
 };
@@ -119,7 +120,7 @@ static int
 arena_full(void)
 {
     return ovsshm_reason_literal(-EAGAIN, "no bounce memory is free in the arena: reap completions "
-                                 "first, or open with more arena_bytes");
+                                          "first, or open with more arena_bytes");
 }
 
 /*
@@ -166,8 +167,8 @@ place_extents(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
 static int
 place_segments(struct ovsshm_queue *queue, struct ovsshm_inflight *request, uint32_t ranges)
 {
-    uint64_t offset = ovsshm_arena_alloc(&queue->volume->arena,
-                                         ranges * sizeof(struct ovsshm_segment));
+    uint64_t offset =
+        ovsshm_arena_alloc(&queue->volume->arena, ranges * sizeof(struct ovsshm_segment));
     if (offset == OVSSHM_ARENA_FULL) {
         return arena_full();
     }
@@ -192,11 +193,13 @@ ovsshm_piece_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
         request->piece_bytes = request_bytes_max;
         return 0;
     }
-    if (s.shared && s.ranges <= hello->segments_max && (hello->features & OVSSHM_FEATURE_SEGMENTS)) {
+    if (s.shared && s.ranges <= hello->segments_max &&
+        (hello->features & OVSSHM_FEATURE_SEGMENTS)) {
         return place_segments(queue, request, s.ranges);
     }
-    return place_bounce(queue, request, request->remaining < request_bytes_max ? request->remaining
-                                                                               : request_bytes_max);
+    return place_bounce(queue, request,
+                        request->remaining < request_bytes_max ? request->remaining
+                                                               : request_bytes_max);
 }
 
 /* ---- pieces -------------------------------------------------------------------------------- */
@@ -225,8 +228,8 @@ void
 ovsshm_piece_fill(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
 {
     struct ovsshm_sqe *sqe = &request->sqe;
-    uint64_t bytes = request->remaining < request->piece_bytes ? request->remaining
-                                                               : request->piece_bytes;
+    uint64_t bytes =
+        request->remaining < request->piece_bytes ? request->remaining : request->piece_bytes;
     sqe->length_bytes = (uint32_t)bytes;
     sqe->buffer_offset = request->placement == OVSSHM_PLACE_NONE ? 0 : request->arena_offset;
     if (request->placement == OVSSHM_PLACE_SEGMENTS) {

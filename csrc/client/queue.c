@@ -15,9 +15,10 @@
 #include "volume.h"
 
 #define ERRNO_MAX 4095
-#define EXTENTS_MAX 4096u                  /* per block-status; the caller asks again for the rest */
+#define EXTENTS_MAX 4096u /* per block-status; the caller asks again for the rest */
 
-/* After so many empty polls in a row a caller who only ever polls learns whether the server lives. */
+/* After so many empty polls in a row a caller who only ever polls learns whether the server lives.
+ */
 #define POLLS_EMPTY_MAX 1024
 
 /* ---- taking a request --------------------------------------------------------------------- */
@@ -25,19 +26,21 @@
 /* What goes with an op. */
 struct op_rule {
     bool known;
-    bool ranged;                           /* names a range of the volume */
-    bool memory;                           /* and memory of the user */
+    bool ranged; /* names a range of the volume */
+    bool memory; /* and memory of the user */
     bool writes;
     uint8_t flags;
 };
 
 static const struct op_rule op_rules[] = {
     [OVSSHM_OP_READ] = {.known = true, .ranged = true, .memory = true},
-    [OVSSHM_OP_WRITE] = {.known = true, .ranged = true, .memory = true, .writes = true,
-                         .flags = OVSSHM_SQE_FUA},
+    [OVSSHM_OP_WRITE] =
+        {.known = true, .ranged = true, .memory = true, .writes = true, .flags = OVSSHM_SQE_FUA},
     [OVSSHM_OP_FLUSH] = {.known = true},
     [OVSSHM_OP_DISCARD] = {.known = true, .ranged = true, .writes = true},
-    [OVSSHM_OP_WRITE_ZEROES] = {.known = true, .ranged = true, .writes = true,
+    [OVSSHM_OP_WRITE_ZEROES] = {.known = true,
+                                .ranged = true,
+                                .writes = true,
                                 .flags = OVSSHM_SQE_FUA | OVSSHM_SQE_MAY_UNMAP},
     [OVSSHM_OP_BLOCK_STATUS] = {.known = true, .ranged = true, .memory = true},
 };
@@ -78,7 +81,8 @@ range_check(const struct ovsshm_io *io, const struct op_rule *rule)
     }
     if (io->op == OVSSHM_OP_BLOCK_STATUS) {
         return !io->buffer || io->iov_count || !io->extents_max
-            ? invalid(io, "block-status needs a buffer for extents") : 0;
+                   ? invalid(io, "block-status needs a buffer for extents")
+                   : 0;
     }
     if (io->iov_count) {
         return iov_check(io);
@@ -156,7 +160,8 @@ request_start(struct ovsshm_inflight *request, const struct ovsshm_io *io, bool 
 
 /* A place for its memory: the common case here, the others in piece.c. */
 static int
-request_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request, const struct ovsshm_io *io)
+request_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request,
+              const struct ovsshm_io *io)
 {
     const struct ovsshm_limits *limits = &queue->volume->limits;
     if (!op_rules[io->op].memory) {
@@ -225,7 +230,8 @@ int
 ovsshm_queue_prep(struct ovsshm_queue *queue, const struct ovsshm_io *io)
 {
     if (queue->in_flight >= queue->depth) {
-        return ovsshm_reason_literal(-EAGAIN, "as many requests as the queue is deep are in flight: "
+        return ovsshm_reason_literal(-EAGAIN,
+                                     "as many requests as the queue is deep are in flight: "
                                      "reap completions first");
     }
     int rc = ovsshm_request_take(queue, io, false);
@@ -267,7 +273,8 @@ slot_free(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
 {
     ovsshm_piece_drop(queue, request);
     request->sqe.op = 0;
-    request->sqe.user_data += 1ull << 32; /* next generation: a late duplicate is not taken for it */
+    request->sqe.user_data += 1ull
+                              << 32; /* next generation: a late duplicate is not taken for it */
     queue->free[queue->free_count++] = (uint16_t)(request - queue->table);
 }
 
@@ -283,8 +290,8 @@ result_total(const struct ovsshm_inflight *request, int32_t result)
 }
 
 enum outcome {
-    NONSENSE,                              /* no such completion is possible */
-    CONTINUES,                             /* the next piece is in the ring, not yet published */
+    NONSENSE,  /* no such completion is possible */
+    CONTINUES, /* the next piece is in the ring, not yet published */
     FINISHED,
 };
 
@@ -400,7 +407,8 @@ look_further(struct ovsshm_queue *queue, struct ovsshm_completion *completions, 
 }
 
 unsigned
-ovsshm_request_reap(struct ovsshm_queue *queue, struct ovsshm_completion *completions, unsigned room)
+ovsshm_request_reap(struct ovsshm_queue *queue, struct ovsshm_completion *completions,
+                    unsigned room)
 {
     unsigned finished = ring_reap(queue, completions, room);
     if (finished) {

@@ -23,28 +23,28 @@
 
 /* Where the server finds a request's memory. */
 enum ovsshm_placement {
-    OVSSHM_PLACE_NONE,                     /* the op has none */
-    OVSSHM_PLACE_DIRECT,                   /* the user's memory, one range of the arena */
-    OVSSHM_PLACE_SEGMENTS,                 /* the user's memory, by a list in the arena */
-    OVSSHM_PLACE_BOUNCE,                   /* a copy in the arena */
+    OVSSHM_PLACE_NONE,     /* the op has none */
+    OVSSHM_PLACE_DIRECT,   /* the user's memory, one range of the arena */
+    OVSSHM_PLACE_SEGMENTS, /* the user's memory, by a list in the arena */
+    OVSSHM_PLACE_BOUNCE,   /* a copy in the arena */
 };
 
 /* A slot of the table.  "From here" = from the current piece on. */
 struct ovsshm_inflight {
-    struct ovsshm_sqe sqe;                 /* as submitted last; op 0: the slot is free */
+    struct ovsshm_sqe sqe; /* as submitted last; op 0: the slot is free */
     uint64_t user_data;
     union {
-        unsigned char *buffer;             /* the user's memory from here */
+        unsigned char *buffer; /* the user's memory from here */
         const struct iovec *iov;
     };
-    uint64_t iov_skip;                     /* bytes of iov[0] that are not from here */
-    uint64_t remaining;                    /* bytes of the request from here */
-    uint64_t done;                         /* bytes before here */
-    uint64_t arena_offset;                 /* direct: from here; else: of what we allocated */
-    uint32_t iov_count;                    /* 0: buffer */
-    uint32_t piece_bytes;                  /* longest piece */
-    uint8_t placement;                     /* enum ovsshm_placement */
-    bool run;                              /* of ovsshm_queue_run */
+    uint64_t iov_skip;     /* bytes of iov[0] that are not from here */
+    uint64_t remaining;    /* bytes of the request from here */
+    uint64_t done;         /* bytes before here */
+    uint64_t arena_offset; /* direct: from here; else: of what we allocated */
+    uint32_t iov_count;    /* 0: buffer */
+    uint32_t piece_bytes;  /* longest piece */
+    uint8_t placement;     /* enum ovsshm_placement */
+    bool run;              /* of ovsshm_queue_run */
     uint8_t resv[6];
 };
 
@@ -54,29 +54,29 @@ struct ovsshm_queue {
     struct ovsshm_sqe *sqes;
     struct ovsshm_ring_words *words;
     struct ovsshm_inflight *table;
-    uint16_t *free;                        /* free slots, the last used on top */
+    uint16_t *free; /* free slots, the last used on top */
     uint32_t free_count;
-    uint32_t in_flight;                    /* taken and not yet returned */
+    uint32_t in_flight; /* taken and not yet returned */
     uint32_t depth;
-    uint32_t prepared;                     /* by the user since the last submit */
-    uint32_t published;                    /* sq.own as the server knows it */
-    uint32_t cpu;                          /* as the server knows it */
+    uint32_t prepared;  /* by the user since the last submit */
+    uint32_t published; /* sq.own as the server knows it */
+    uint32_t cpu;       /* as the server knows it */
     struct ovsshm_volume *volume;
     unsigned char *arena;
 
     /* Completion. */
     struct ovsshm_ring cq;
     const struct ovsshm_cqe *cqes;
-    struct ovsshm_completion *ready;       /* returned by the next poll */
+    struct ovsshm_completion *ready; /* returned by the next poll */
     uint32_t ready_count;
     uint32_t polls_empty;
     struct ovsshm_waiter waiter;
     struct ovsshm_queue_counters counters;
 
     /* Not touched on the normal path. */
-    int server_bell;                       /* the server sleeps on it */
-    int client_bell;                       /* we do */
-    int fd;                                /* epoll: client_bell and the session's socket */
+    int server_bell; /* the server sleeps on it */
+    int client_bell; /* we do */
+    int fd;          /* epoll: client_bell and the session's socket */
     bool socket_watched;
     bool run_over;
     int64_t run_result;
@@ -104,7 +104,8 @@ int ovsshm_piece_place(struct ovsshm_queue *queue, struct ovsshm_inflight *reque
 void ovsshm_piece_fill(struct ovsshm_queue *queue, struct ovsshm_inflight *request);
 
 /* A bounced read or block-status has brought `bytes`: copies them.  False: they are nonsense. */
-bool ovsshm_piece_fetch(struct ovsshm_queue *queue, struct ovsshm_inflight *request, uint32_t bytes);
+bool ovsshm_piece_fetch(struct ovsshm_queue *queue, struct ovsshm_inflight *request,
+                        uint32_t bytes);
 
 /* Goes on to the next piece. */
 void ovsshm_piece_next(struct ovsshm_inflight *request);

@@ -14,7 +14,7 @@
 #include "shared/wire.h"
 
 #define HELLO_TIMEOUT_S 10
-#define DRAIN_PACKETS_MAX 64               /* per look, so that a talkative server cannot hold us */
+#define DRAIN_PACKETS_MAX 64 /* per look, so that a talkative server cannot hold us */
 #define ERRNO_MAX 4095
 
 #define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
@@ -67,10 +67,8 @@ static int
 broken(struct ovsshm_session *session, int rc)
 {
     switch (rc) {
-    case -EPIPE:
-        return closed_by_server(session);
-    case -EPROTO:
-        return ovsshm_session_violated(session, "a packet that is no message");
+    case -EPIPE: return closed_by_server(session);
+    case -EPROTO: return ovsshm_session_violated(session, "a packet that is no message");
     case -EAGAIN:
         ovsshm_reason_set(0, "the server at %s did not answer in %d s", session->path,
                           HELLO_TIMEOUT_S);
@@ -107,8 +105,8 @@ event_take(struct ovsshm_session *session)
     struct ovsshm_msg_event event;
     ovsshm_packet_close_fds(packet);
     memcpy(&event, packet->payload, sizeof(event));
-    if (packet->head.payload_bytes != sizeof(event) || session->hello.version == 0 || event.resv != 0 ||
-        !ovsshm_msg_text_ok(event.reason, sizeof(event.reason))) {
+    if (packet->head.payload_bytes != sizeof(event) || session->hello.version == 0 ||
+        event.resv != 0 || !ovsshm_msg_text_ok(event.reason, sizeof(event.reason))) {
         return ovsshm_session_violated(session, "a bad event");
     }
     if (event.event < OVSSHM_EVENT_RESIZED || event.event > OVSSHM_EVENT_ENDED) {
@@ -246,8 +244,9 @@ set_timeout(int fd, time_t seconds)
 {
     struct timeval timeout = {.tv_sec = seconds};
     return setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout)) ||
-           setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout))
-        ? -errno : 0;
+                   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof(timeout))
+               ? -errno
+               : 0;
 }
 
 static const char *
@@ -271,8 +270,10 @@ socket_connect(struct ovsshm_session *session, const char *path, const char *ori
         return ovsshm_reason_literal(-EINVAL, "the socket path is empty");
     }
     if (strlen(path) >= sizeof(address.sun_path)) {
-        return ovsshm_reason_set(-ENAMETOOLONG, "cannot connect to %.200s: socket paths have at most "
-                                 "%zu bytes%s", path, sizeof(address.sun_path) - 1, origin);
+        return ovsshm_reason_set(-ENAMETOOLONG,
+                                 "cannot connect to %.200s: socket paths have at most "
+                                 "%zu bytes%s",
+                                 path, sizeof(address.sun_path) - 1, origin);
     }
     strcpy(address.sun_path, path);
     strcpy(session->path, path);
@@ -315,7 +316,7 @@ say_hello(struct ovsshm_session *session)
         .features = FEATURES,
     };
     snprintf(hello.client, sizeof(hello.client), "%s", program_invocation_short_name);
-    struct ovsshm_msg_hello_reply reply;
+    struct ovsshm_msg_hello_reply reply = {.version = 0};
     struct ovsshm_call call = {
         .type = OVSSHM_MSG_HELLO,
         .payload = &hello,
@@ -329,8 +330,10 @@ say_hello(struct ovsshm_session *session)
         return rc;
     }
     if (reply.version != OVSSHM_VERSION) {
-        return ovsshm_reason_set(-EPROTONOSUPPORT, "the server at %s wants protocol version %u, this "
-                                 "library speaks %d", session->path, reply.version, OVSSHM_VERSION);
+        return ovsshm_reason_set(-EPROTONOSUPPORT,
+                                 "the server at %s wants protocol version %u, this "
+                                 "library speaks %d",
+                                 session->path, reply.version, OVSSHM_VERSION);
     }
     if (!hello_reply_ok(&reply)) {
         return ovsshm_session_violated(session, "impossible limits in hello");

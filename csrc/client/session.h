@@ -20,24 +20,24 @@
 #include "shared/atomic.h"
 #include "shared/control.h"
 
-#define OVSSHM_SESSION_EVENTS_MAX 16       /* kept for the user; the oldest are dropped */
+#define OVSSHM_SESSION_EVENTS_MAX 16 /* kept for the user; the oldest are dropped */
 
 struct ovsshm_session {
     int fd;
-    int state;                             /* 0, or -ENOTCONN for good; atomic */
-    pid_t owner;                           /* a child after fork only drops its copies */
+    int state;   /* 0, or -ENOTCONN for good; atomic */
+    pid_t owner; /* a child after fork only drops its copies */
     struct ovsshm_msg_hello_reply hello;
     char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 
-    pthread_mutex_t turn;                  /* guards id, packet and the receiving side of fd */
+    pthread_mutex_t turn; /* guards id, packet and the receiving side of fd */
     uint32_t id;
     struct ovsshm_packet packet;
 
-    pthread_mutex_t mutex;                 /* guards the rest; never held over a system call */
+    pthread_mutex_t mutex; /* guards the rest; never held over a system call */
     struct ovsshm_msg_event events[OVSSHM_SESSION_EVENTS_MAX];
     unsigned event_first;
     unsigned event_count;
-    char reason[OVSSHM_NAME_BYTES + 64];   /* why the session is over */
+    char reason[OVSSHM_NAME_BYTES + 64]; /* why the session is over */
 };
 
 /* origin: how the path was found, for the reason: "", " (socket from $OVS_SHM_SOCKET)". */
@@ -48,14 +48,14 @@ void ovsshm_session_stop(struct ovsshm_session *session);
 
 /* A request and what its reply must look like. */
 struct ovsshm_call {
-    uint16_t type;                         /* enum ovsshm_msg_type */
+    uint16_t type; /* enum ovsshm_msg_type */
     const void *payload;
     size_t payload_bytes;
     void *reply;
     size_t reply_bytes_min;
     size_t reply_bytes_max;
     int *fds;
-    unsigned fd_count;                     /* exactly so many come with the reply */
+    unsigned fd_count; /* exactly so many come with the reply */
 };
 
 /* Bytes of the reply, or -errno: the server's own if it refused. */

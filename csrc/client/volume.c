@@ -21,7 +21,7 @@
 /* What the server sent with its reply, until each part has found its owner. */
 struct parcel {
     struct ovsshm_msg_open_reply reply;
-    int fds[FDS_MAX];                      /* -1 once taken */
+    int fds[FDS_MAX]; /* -1 once taken */
     unsigned fd_count;
 };
 
@@ -43,50 +43,68 @@ parcel_drop(struct parcel *parcel)
     }
 }
 
-/* Fills in the defaults; what exceeds the server's limits it may refuse in its own words. */
-static int
-open_request(struct ovsshm_msg_open *request, const char *name,
-             const struct ovsshm_open_params *params, const struct ovsshm_msg_hello_reply *hello)
+static uint64_t
+least(uint64_t a, uint64_t b)
 {
-    static const struct ovsshm_open_params defaults;
-    const struct ovsshm_open_params *p = params ? params : &defaults;
-    uint32_t depth = OVSSHM_DEPTH_DEFAULT < hello->depth_max ? OVSSHM_DEPTH_DEFAULT : hello->depth_max;
-    uint64_t arena_bytes = ARENA_BYTES_DEFAULT < hello->arena_bytes_max ? ARENA_BYTES_DEFAULT
-                                                                        : hello->arena_bytes_max;
+    return a < b ? a : b;
+}
+
+/* Zeroed parameters become the defaults, or the server's limits if those are less. */
+static void
+open_defaults(struct ovsshm_msg_open *request, const struct ovsshm_open_params *p,
+              const struct ovsshm_msg_hello_reply *hello)
+{
+    uint64_t arena_bytes = least(ARENA_BYTES_DEFAULT, hello->arena_bytes_max);
     *request = (struct ovsshm_msg_open){
         .mode = p->mode ? p->mode : OVSSHM_MODE_READ,
         .queues = p->queues ? p->queues : 1,
-        .depth = p->depth ? p->depth : depth,
-        .arena_bytes = p->arena_bytes ? p->arena_bytes
-                                      : arena_bytes / OVSSHM_PAGE_BYTES * OVSSHM_PAGE_BYTES,
+        .depth = p->depth ? p->depth : (uint32_t)least(OVSSHM_DEPTH_DEFAULT, hello->depth_max),
+        .arena_bytes = p->arena_bytes ? p->arena_bytes : arena_bytes & ~(OVSSHM_PAGE_BYTES - 1ull),
     };
-    int rc = ovsshm_put_volume_name(request->name, name);
-    if (rc) {
-        return rc;
-    }
-    if (p->resv != 0 || (request->mode != OVSSHM_MODE_READ && request->mode != OVSSHM_MODE_WRITE)) {
-        return ovsshm_reason_set(-EINVAL, "cannot open volume \"%s\": mode %u is neither READ nor WRITE",
+}
+
+static int
+open_check(const struct ovsshm_msg_open *request, const struct ovsshm_msg_hello_reply *hello)
+{
+    const char *name = request->name;
+    if (request->mode != OVSSHM_MODE_READ && request->mode != OVSSHM_MODE_WRITE) {
+        return ovsshm_reason_set(-EINVAL, "cannot open \"%s\": mode %u is neither READ nor WRITE",
                                  name, request->mode);
     }
     if (request->queues > hello->queues_max) {
-        return ovsshm_reason_set(-EINVAL, "cannot open volume \"%s\": %u queues, the server allows %u",
+        return ovsshm_reason_set(-EINVAL, "cannot open \"%s\": %u queues, the server allows %u",
                                  name, request->queues, hello->queues_max);
     }
     if (request->depth > hello->depth_max) {
-        return ovsshm_reason_set(-EINVAL, "cannot open volume \"%s\": depth %u, the server allows %u",
+        return ovsshm_reason_set(-EINVAL, "cannot open \"%s\": depth %u, the server allows %u",
                                  name, request->depth, hello->depth_max);
     }
-    if (request->arena_bytes > hello->arena_bytes_max ||
-        request->arena_bytes > OVSSHM_ARENA_BYTES_MAX || request->arena_bytes % OVSSHM_PAGE_BYTES) {
-        return ovsshm_reason_set(-EINVAL, "cannot open volume \"%s\": an arena of %llu bytes, the server "
-                                 "allows multiples of %d up to %llu", name,
-                                 (unsigned long long)request->arena_bytes, OVSSHM_PAGE_BYTES,
-                                 (unsigned long long)hello->arena_bytes_max);
+    uint64_t arena_bytes_max = least(hello->arena_bytes_max, OVSSHM_ARENA_BYTES_MAX);
+    if (request->arena_bytes > arena_bytes_max || request->arena_bytes % OVSSHM_PAGE_BYTES) {
+        return ovsshm_reason_set(-EINVAL,
+                                 "cannot open \"%s\": an arena of %llu bytes, the server allows "
+                                 "multiples of %d up to %llu",
+                                 name, (unsigned long long)request->arena_bytes, OVSSHM_PAGE_BYTES,
+                                 (unsigned long long)arena_bytes_max);
     }
     return 0;
 }
 
-/* Writing to a pipe could kill us and reading from one stop us: insist on an eventfd's properties. */
+static int
+open_request(struct ovsshm_msg_open *request, const char *name, const struct ovsshm_open_params *p,
+             const struct ovsshm_msg_hello_reply *hello)
+{
+    static const struct ovsshm_open_params defaults;
+    if (p && p->resv != 0) {
+        return ovsshm_reason_literal(-EINVAL, "cannot open: a reserved parameter is not 0");
+    }
+    open_defaults(request, p ? p : &defaults, hello);
+    int rc = ovsshm_put_volume_name(request->name, name);
+    return rc ? rc : open_check(request, hello);
+}
+
+/* Writing to a pipe could kill us and reading from one stop us: insist on an eventfd's properties.
+ */
 static bool
 doorbell_ok(int fd)
 {
@@ -97,7 +115,8 @@ doorbell_ok(int fd)
 
 /* Sends the request; the region and doorbells are in the parcel afterwards. */
 static int
-call_open(struct ovsshm_volume *volume, const struct ovsshm_msg_open *request, struct parcel *parcel)
+call_open(struct ovsshm_volume *volume, const struct ovsshm_msg_open *request,
+          struct parcel *parcel)
 {
     struct ovsshm_call call = {
         .type = OVSSHM_MSG_OPEN,
@@ -148,7 +167,8 @@ attach(struct ovsshm_volume *volume, const struct ovsshm_msg_open *request, stru
     volume->size_word = ovsshm_region_volume_bytes(&volume->region);
     volume->limits = (struct ovsshm_limits){
         .block_bytes = reply->block_bytes,
-        .request_bytes_max = hello->request_bytes_max - hello->request_bytes_max % reply->block_bytes,
+        .request_bytes_max =
+            hello->request_bytes_max - hello->request_bytes_max % reply->block_bytes,
         .range_bytes_max = hello->range_bytes_max - hello->range_bytes_max % reply->block_bytes,
         .depth = request->depth,
         .queues = request->queues,
@@ -278,8 +298,8 @@ int
 ovsshm_volume_set_mode(struct ovsshm_volume *volume, uint32_t mode)
 {
     if (mode != OVSSHM_MODE_READ && mode != OVSSHM_MODE_WRITE) {
-        return ovsshm_reason_set(-EINVAL, "mode %u of volume \"%s\" is neither READ nor WRITE", mode,
-                                 volume->name);
+        return ovsshm_reason_set(-EINVAL, "mode %u of volume \"%s\" is neither READ nor WRITE",
+                                 mode, volume->name);
     }
     int rc = ovsshm_session_set_mode(&volume->session, mode);
     if (rc == 0) {
@@ -308,7 +328,8 @@ ovsshm_buffer_alloc(struct ovsshm_volume *volume, size_t bytes)
 {
     uint64_t offset = ovsshm_arena_alloc(&volume->arena, bytes);
     if (offset == OVSSHM_ARENA_FULL) {
-        ovsshm_reason_literal(-ENOMEM, "the arena is full: free buffers, or open with more arena_bytes");
+        ovsshm_reason_literal(-ENOMEM,
+                              "the arena is full: free buffers, or open with more arena_bytes");
         return NULL;
     }
     return ovsshm_region_arena(&volume->region) + offset;

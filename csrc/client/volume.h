@@ -11,13 +11,13 @@
 #include "shared/region.h"
 
 struct ovsshm_volume {
-    uint32_t mode;                         /* enum ovsshm_mode; atomic */
-    uint64_t *size_word;                   /* shared: the volume's size */
+    uint32_t mode;       /* enum ovsshm_mode; atomic */
+    uint64_t *size_word; /* shared: the volume's size */
     struct ovsshm_limits limits;
     struct ovsshm_arena arena;
     struct ovsshm_region region;
     struct ovsshm_queue *queues;
-    unsigned queues_ready;                 /* these have been initialised */
+    unsigned queues_ready; /* these have been initialised */
     struct ovsshm_session session;
     char name[OVSSHM_NAME_BYTES];
 };

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* Waiting for completions: poll for as long as it pays, then sleep; and run, which waits for one. */
+/* Waiting for completions: poll for as long as it pays, then sleep; and run, which waits for one.
+ */
 #define _GNU_SOURCE
 #include "queue.h"
 
@@ -196,5 +197,6 @@ ovsshm_queue_run(struct ovsshm_queue *queue, const struct ovsshm_io *io)
     }
     queue->in_flight--;
     queue->run_over = false;
-    return queue->run_result < 0 ? run_failed(queue, io, (int)queue->run_result) : queue->run_result;
+    return queue->run_result < 0 ? run_failed(queue, io, (int)queue->run_result)
+                                 : queue->run_result;
 }

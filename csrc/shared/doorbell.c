@@ -39,7 +39,8 @@ bool
 ovsshm_doorbell_wait(int fd, int other_fd, int64_t timeout_ns)
 {
     struct pollfd fds[2] = {{.fd = fd, .events = POLLIN}, {.fd = other_fd, .events = POLLIN}};
-    struct timespec timeout = {.tv_sec = timeout_ns / 1000000000, .tv_nsec = timeout_ns % 1000000000};
+    struct timespec timeout = {.tv_sec = timeout_ns / 1000000000,
+                               .tv_nsec = timeout_ns % 1000000000};
     return ppoll(fds, 2, timeout_ns < 0 ? NULL : &timeout, NULL) > 0 && fds[0].revents != 0 &&
            ovsshm_doorbell_clear(fd);
 }

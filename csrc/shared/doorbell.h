@@ -9,7 +9,7 @@
  * (store buffering is the only way to lose a wake-up; tests/model/doorbell.pml checks all orders).
  * The ringer takes the flag back, so one sleep costs one ring however many entries follow.
  *
- * This and waiter.c are the only files that wait or wake.
+ * This, waiter.c and the server's ringer.c are the only files that wait or wake.
  */
 #ifndef OVSSHM_DOORBELL_H
 #define OVSSHM_DOORBELL_H
@@ -21,11 +21,11 @@
 
 int ovsshm_doorbell_create(void); /* non-blocking, close-on-exec; -errno */
 void ovsshm_doorbell_ring(int fd);
-bool ovsshm_doorbell_clear(int fd);        /* true: it had been rung */
+bool ovsshm_doorbell_clear(int fd); /* true: it had been rung */
 
 /*
- * Sleeps until the doorbell is rung, other_fd (-1: none) is readable or the time is over (timeout_ns
- * < 0: never); a signal ends it too.  Clears the doorbell.  True: it had been rung.
+ * Sleeps until the doorbell is rung, other_fd (-1: none) is readable or the time is over
+ * (timeout_ns < 0: never); a signal ends it too.  Clears the doorbell.  True: it had been rung.
  */
 bool ovsshm_doorbell_wait(int fd, int other_fd, int64_t timeout_ns);
 

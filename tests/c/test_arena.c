@@ -101,7 +101,8 @@ test_caller_freeing_what_is_no_block_changes_nothing(void)
     ovsshm_arena_destroy(&arena);
 }
 
-/* ---- random scripts against a map of owners --------------------------------------------------- */
+/* ---- random scripts against a map of owners ---------------------------------------------------
+ */
 
 #define BLOCKS 256
 
@@ -163,7 +164,8 @@ test_random_scripts_never_overlap(void)
     }
 }
 
-/* ---- threads ----------------------------------------------------------------------------------- */
+/* ---- threads -----------------------------------------------------------------------------------
+ */
 
 #define THREADS 4
 #define ARENA_BYTES (1 << 20)

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A small server in the test's own process.  It is honest except for one bend, or leaves the rings to
- * the test, step by step.  Its volume is 1 MiB of memory.
+ * A small server in the test's own process.  It is honest except for one bend, or leaves the rings
+ * to the test, step by step.  Its volume is 1 MiB of memory.
  *
- * fake_start() -> ovsshm_connect(socket_path) ... -> fake_stop(), in any order with the client's close.
+ * fake_start() -> ovsshm_connect(socket_path) ... -> fake_stop(), in any order with the client's
+ * close.
  */
 #ifndef OVSSHM_TEST_CLIENT_FAKE_H
 #define OVSSHM_TEST_CLIENT_FAKE_H
@@ -30,20 +31,20 @@ struct outgoing {
     size_t payload_bytes;
     int fds[OVSSHM_MSG_FDS_MAX];
     unsigned fd_count;
-    bool raw;                              /* send head and payload as they are */
+    bool raw; /* send head and payload as they are */
 };
 
 struct connection;
 
 /* What is wrong with this server.  NULL members: nothing. */
 struct bend {
-    uint16_t type;                         /* the reply to change */
+    uint16_t type; /* the reply to change */
     void (*message)(struct outgoing *message);
     void (*layout)(struct ovsshm_region_header *layout);
     /* Completes the entry; the default does what was asked. */
     void (*entry)(struct connection *connection, unsigned queue, const struct ovsshm_sqe *sqe);
-    bool silent;                           /* accepts, never answers */
-    bool manual;                           /* the test serves the rings, with fake_step() */
+    bool silent; /* accepts, never answers */
+    bool manual; /* the test serves the rings, with fake_step() */
 };
 
 struct connection {
@@ -217,21 +218,15 @@ answer(struct connection *c, const struct ovsshm_packet *in)
     static const struct ovsshm_volume_info info = {.name = "v", .size_bytes = VOLUME_BYTES};
     struct outgoing *out = calloc(1, sizeof(*out));
     CHECK(out);
-    out->head = (struct ovsshm_msg){.type = in->head.type, .flags = OVSSHM_MSG_REPLY,
-                                    .id = in->head.id};
+    out->head =
+        (struct ovsshm_msg){.type = in->head.type, .flags = OVSSHM_MSG_REPLY, .id = in->head.id};
     switch (in->head.type) {
-    case OVSSHM_MSG_HELLO:
-        memcpy(out->payload, &hello, out->payload_bytes = sizeof(hello));
-        break;
+    case OVSSHM_MSG_HELLO: memcpy(out->payload, &hello, out->payload_bytes = sizeof(hello)); break;
     case OVSSHM_MSG_STATUS:
         memcpy(out->payload, &status, out->payload_bytes = sizeof(status));
         break;
-    case OVSSHM_MSG_LIST:
-        memcpy(out->payload, &empty, out->payload_bytes = sizeof(empty));
-        break;
-    case OVSSHM_MSG_STAT:
-        memcpy(out->payload, &info, out->payload_bytes = sizeof(info));
-        break;
+    case OVSSHM_MSG_LIST: memcpy(out->payload, &empty, out->payload_bytes = sizeof(empty)); break;
+    case OVSSHM_MSG_STAT: memcpy(out->payload, &info, out->payload_bytes = sizeof(info)); break;
     case OVSSHM_MSG_OPEN: answer_open(c, in, out); break;
     default: break;
     }

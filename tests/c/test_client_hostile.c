@@ -14,7 +14,8 @@
 
 #include "test_client_fake.h"
 
-/* ---- lies in control messages ------------------------------------------------------------------ */
+/* ---- lies in control messages ------------------------------------------------------------------
+ */
 
 static const struct bend honest;
 
@@ -102,11 +103,20 @@ static void
 test_server_lying_in_hello_is_left(void)
 {
     static void (*const lies[])(struct outgoing *) = {
-        bend_type, bend_id, bend_flags, bend_more_flags, bend_resv, bend_positive_status,
-        bend_status_alone, bend_short, bend_long, bend_longest, bend_magic, bend_length, bend_fd,
-        bend_event, bend_features, bend_no_queues, bend_many_queues, bend_no_depth, bend_deep,
-        bend_no_request, bend_long_request, bend_long_range, bend_segments, bend_no_arena, bend_text,
-        bend_store_text, bend_refusal_text, bend_refusal_number,
+        bend_type,         bend_id,
+        bend_flags,        bend_more_flags,
+        bend_resv,         bend_positive_status,
+        bend_status_alone, bend_short,
+        bend_long,         bend_longest,
+        bend_magic,        bend_length,
+        bend_fd,           bend_event,
+        bend_features,     bend_no_queues,
+        bend_many_queues,  bend_no_depth,
+        bend_deep,         bend_no_request,
+        bend_long_request, bend_long_range,
+        bend_segments,     bend_no_arena,
+        bend_text,         bend_store_text,
+        bend_refusal_text, bend_refusal_number,
     };
     for (unsigned i = 0; i < sizeof(lies) / sizeof(lies[0]); i++) {
         expect_connect(lies[i], -EPROTO, BROKE);
@@ -192,7 +202,8 @@ test_server_lying_in_replies_is_left(void)
     expect_call(OVSSHM_MSG_CREATE, bend_id, call_create, -EPROTO);
 }
 
-/* ---- lies in the reply to open ----------------------------------------------------------------- */
+/* ---- lies in the reply to open -----------------------------------------------------------------
+ */
 
 static struct ovsshm_msg_open_reply *
 open_of(struct outgoing *m)
@@ -264,14 +275,15 @@ static void
 test_server_lying_in_open_is_left(void)
 {
     static void (*const messages[])(struct outgoing *) = {
-        bend_open_no_fds, bend_open_few_fds, bend_open_many_fds, bend_open_pipe, bend_open_blocking,
-        bend_open_file, bend_open_memfd, bend_open_swapped, bend_open_size, bend_open_huge,
-        bend_open_tiny, bend_open_depth, bend_open_queues, bend_open_block, bend_short, bend_id,
+        bend_open_no_fds,   bend_open_few_fds, bend_open_many_fds, bend_open_pipe,
+        bend_open_blocking, bend_open_file,    bend_open_memfd,    bend_open_swapped,
+        bend_open_size,     bend_open_huge,    bend_open_tiny,     bend_open_depth,
+        bend_open_queues,   bend_open_block,   bend_short,         bend_id,
     };
     static void (*const layouts[])(struct ovsshm_region_header *) = {
-        layout_magic, layout_version, layout_depth, layout_entries, layout_entries_odd, layout_queues,
-        layout_stride, layout_sqes, layout_cqes, layout_arena, layout_arena_bytes, layout_features,
-        layout_block, layout_resv,
+        layout_magic,       layout_version,  layout_depth, layout_entries, layout_entries_odd,
+        layout_queues,      layout_stride,   layout_sqes,  layout_cqes,    layout_arena,
+        layout_arena_bytes, layout_features, layout_block, layout_resv,
     };
     CHECK_EQ(pipe2(pipe_fds, O_CLOEXEC | O_NONBLOCK), 0);
     blocking_eventfd = eventfd(0, EFD_CLOEXEC);
@@ -292,7 +304,8 @@ test_server_lying_in_open_is_left(void)
     close(plain_memfd);
 }
 
-/* ---- lies in the rings ------------------------------------------------------------------------- */
+/* ---- lies in the rings -------------------------------------------------------------------------
+ */
 
 static struct ovsshm_conn *conn;
 static struct ovsshm_volume *volume;
@@ -430,8 +443,10 @@ LIE(lie_extent_flags)
 
 LIE(lie_extent_count)
 {
-    const struct ovsshm_extent extents[5] = {{.length_bytes = 1}, {.length_bytes = 1},
-                                             {.length_bytes = 1}, {.length_bytes = 1},
+    const struct ovsshm_extent extents[5] = {{.length_bytes = 1},
+                                             {.length_bytes = 1},
+                                             {.length_bytes = 1},
+                                             {.length_bytes = 1},
                                              {.length_bytes = 1}};
     extents_complete(c, q, sqe, extents, 5);
 }
@@ -472,7 +487,8 @@ test_server_completing_twice_is_left_after_the_good_one(void)
 
 static uint64_t noise_seed;
 
-/* Once: fills the completion ring with entries that are nearly right, and publishes some of them. */
+/* Once: fills the completion ring with entries that are nearly right, and publishes some of them.
+ */
 LIE(lie_noise)
 {
     struct ovsshm_queue_memory m = ovsshm_region_queue(&c->region, q);
@@ -521,7 +537,8 @@ test_server_writing_noise_is_left(void)
     }
 }
 
-/* ---- the end ----------------------------------------------------------------------------------- */
+/* ---- the end -----------------------------------------------------------------------------------
+ */
 
 LIE(never)
 {

@@ -10,7 +10,7 @@
 #include "test_client_server.h"
 
 #define VOLUME_BYTES (1 << 20)
-#define REQUEST_BYTES_MAX 65536            /* the server's: longer ones are split */
+#define REQUEST_BYTES_MAX 65536 /* the server's: longer ones are split */
 #define ARENA_BYTES (1 << 20)
 #define DEPTH 16
 
@@ -65,7 +65,8 @@ fill(unsigned char *data, size_t bytes, uint64_t seed)
     }
 }
 
-/* ---- ops --------------------------------------------------------------------------------------- */
+/* ---- ops ---------------------------------------------------------------------------------------
+ */
 
 static void
 test_each_op_does_what_it_says(void)
@@ -79,15 +80,17 @@ test_each_op_does_what_it_says(void)
     CHECK_EQ(run(OVSSHM_OP_FLUSH, 0, 0, NULL), 0);
     CHECK_EQ(run(OVSSHM_OP_READ, 8192, 16384, back), 16384);
     CHECK(!memcmp(data, back, 16384));
-    struct ovsshm_io fua = {.op = OVSSHM_OP_WRITE, .flags = OVSSHM_SQE_FUA, .length_bytes = 512,
-                            .buffer = data};
+    struct ovsshm_io fua = {
+        .op = OVSSHM_OP_WRITE, .flags = OVSSHM_SQE_FUA, .length_bytes = 512, .buffer = data};
     CHECK_EQ(ovsshm_queue_run(queue, &fua), 512);
     CHECK_EQ(run(OVSSHM_OP_WRITE_ZEROES, 8192, 4096, NULL), 0);
     CHECK_EQ(run(OVSSHM_OP_READ, 8192, 4096, back), 4096);
     memset(data, 0, 4096);
     CHECK(!memcmp(data, back, 4096));
-    struct ovsshm_io unmap = {.op = OVSSHM_OP_WRITE_ZEROES, .flags = OVSSHM_SQE_MAY_UNMAP,
-                              .offset_bytes = 12288, .length_bytes = 4096};
+    struct ovsshm_io unmap = {.op = OVSSHM_OP_WRITE_ZEROES,
+                              .flags = OVSSHM_SQE_MAY_UNMAP,
+                              .offset_bytes = 12288,
+                              .length_bytes = 4096};
     CHECK_EQ(ovsshm_queue_run(queue, &unmap), 0);
     CHECK_EQ(run(OVSSHM_OP_READ, 12288, 4096, back), 4096);
     CHECK(!memcmp(data, back, 4096));
@@ -128,17 +131,27 @@ test_block_status_covers_the_range(void)
     end();
 }
 
-/* ---- wherever the memory is --------------------------------------------------------------------- */
+/* ---- wherever the memory is ---------------------------------------------------------------------
+ */
 
 /* One piece of memory, of any kind, and its description. */
 struct memory {
-    unsigned char *data;                   /* contents go in and out here */
+    unsigned char *data; /* contents go in and out here */
     struct iovec iov[24];
     uint32_t iov_count;
     void *buffer;
 };
 
-enum kind { SHARED, INTERIOR, PRIVATE, IOV_CONTIGUOUS, IOV_SHARED, IOV_MANY, IOV_MIXED, KINDS };
+enum kind {
+    SHARED,
+    INTERIOR,
+    PRIVATE,
+    IOV_CONTIGUOUS,
+    IOV_SHARED,
+    IOV_MANY,
+    IOV_MIXED,
+    KINDS
+};
 
 static unsigned char *shared_memory;
 static unsigned char *private_memory;
@@ -278,7 +291,8 @@ test_bounce_shrinks_to_what_the_arena_has(void)
     end();
 }
 
-/* ---- ends and errors ----------------------------------------------------------------------------- */
+/* ---- ends and errors
+ * ----------------------------------------------------------------------------- */
 
 static void
 test_reads_are_short_at_the_end(void)
@@ -309,14 +323,18 @@ test_caller_writing_beyond_the_end_gets_efbig_and_nothing_is_written(void)
     CHECK_EQ(run(OVSSHM_OP_WRITE, VOLUME_BYTES, 512, data), -EFBIG);
     CHECK_EQ(run(OVSSHM_OP_DISCARD, VOLUME_BYTES - 100, 512, NULL), -EFBIG);
     CHECK_EQ(run(OVSSHM_OP_WRITE_ZEROES, VOLUME_BYTES - 100, 512, NULL), -EFBIG);
-    CHECK_EQ(run(OVSSHM_OP_WRITE, offset, sizeof(data), data), -EFBIG); /* not even two good pieces */
+    CHECK_EQ(run(OVSSHM_OP_WRITE, offset, sizeof(data), data),
+             -EFBIG); /* not even two good pieces */
     CHECK_EQ(run(OVSSHM_OP_READ, offset, 512, back), 512);
     CHECK(!memcmp(back, zeroes, 512));
     CHECK_EQ(run(OVSSHM_OP_DISCARD, 0, 1ull << 40, NULL), -EFBIG);
     /* The same by poll. */
     struct ovsshm_completion completion;
-    struct ovsshm_io io = {.op = OVSSHM_OP_WRITE, .offset_bytes = offset,
-                           .length_bytes = sizeof(data), .buffer = data, .user_data = 5};
+    struct ovsshm_io io = {.op = OVSSHM_OP_WRITE,
+                           .offset_bytes = offset,
+                           .length_bytes = sizeof(data),
+                           .buffer = data,
+                           .user_data = 5};
     CHECK_EQ(ovsshm_queue_prep(queue, &io), 0);
     CHECK_EQ(ovsshm_queue_in_flight(queue), 1);
     CHECK_EQ(ovsshm_queue_arm(queue), 1);
@@ -441,14 +459,15 @@ test_growing_is_seen_without_a_call(void)
     end();
 }
 
-/* ---- many at once -------------------------------------------------------------------------------- */
+/* ---- many at once
+ * -------------------------------------------------------------------------------- */
 
 /* `depth` requests in flight at all times, each on its own block, checked as they come back. */
 static void
 pipeline(struct ovsshm_queue *q, unsigned depth, unsigned first_block, unsigned rounds)
 {
     struct ovsshm_completion *completions = calloc(depth, sizeof(*completions));
-    uint64_t *data = calloc(depth, 512);   /* private: bounced */
+    uint64_t *data = calloc(depth, 512); /* private: bounced */
     uint32_t *round = calloc(depth, sizeof(*round));
     unsigned left = depth * rounds;
     CHECK(completions && data && round);

@@ -15,7 +15,8 @@
 
 #include "test_client_server.h"
 
-/* ---- finding the server ------------------------------------------------------------------------- */
+/* ---- finding the server -------------------------------------------------------------------------
+ */
 
 static void
 test_default_socket_follows_the_environment(void)
@@ -29,8 +30,8 @@ test_default_socket_follows_the_environment(void)
     setenv("OVS_SHM_SOCKET", "", 1); /* as if unset */
     setenv("XDG_RUNTIME_DIR", "/run/user/7", 1);
     CHECK_EQ(ovsshm_default_socket(path, sizeof(path)), 0);
-    CHECK(!strcmp(path, geteuid() ? "/run/user/7/openvstorage/shm.sock"
-                                  : "/run/openvstorage/shm.sock"));
+    CHECK(!strcmp(path,
+                  geteuid() ? "/run/user/7/openvstorage/shm.sock" : "/run/openvstorage/shm.sock"));
     unsetenv("OVS_SHM_SOCKET");
     unsetenv("XDG_RUNTIME_DIR");
     CHECK_EQ(ovsshm_default_socket(path, sizeof(path)), geteuid() ? -ENOENT : 0);
@@ -80,7 +81,8 @@ test_failure_to_connect_says_what_to_do(void)
     free(stream);
 }
 
-/* ---- volumes ------------------------------------------------------------------------------------- */
+/* ---- volumes
+ * ------------------------------------------------------------------------------------- */
 
 static void
 remove_volume(const char *name)
@@ -169,7 +171,7 @@ test_caller_bad_names_and_sizes_are_refused_here(void)
     CHECK_EQ(ovsshm_remove(conn, "empty"), 0);
 }
 
-#define LISTED 500                         /* more than two pages */
+#define LISTED 500 /* more than two pages */
 
 static void
 test_lists_are_complete_and_in_order(void)
@@ -205,7 +207,8 @@ test_snapshots_from_create_to_rollback(void)
     unsigned char data[512] = {1};
     CHECK_EQ(ovsshm_create(conn, "s", 4096), 0);
     CHECK_EQ(ovsshm_snapshot_list(conn, "s", NULL, infos, 4), 0);
-    struct ovsshm_volume *v = volume_open("s", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
+    struct ovsshm_volume *v =
+        volume_open("s", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
     struct ovsshm_queue *q = ovsshm_volume_queue(v, 0);
     struct ovsshm_io io = {.op = OVSSHM_OP_WRITE, .length_bytes = 512, .buffer = data};
     CHECK_EQ(ovsshm_queue_run(q, &io), 512);
@@ -236,7 +239,8 @@ test_snapshots_from_create_to_rollback(void)
     remove_volume("s");
 }
 
-/* ---- open ------------------------------------------------------------------------------------------ */
+/* ---- open
+ * ------------------------------------------------------------------------------------------ */
 
 static void
 expect_no_volume(struct ovsshm_open_params params, int error, const char *reason)
@@ -257,10 +261,12 @@ test_open_refuses_what_cannot_be(void)
     expect_no_volume((struct ovsshm_open_params){.mode = 3}, -EINVAL, "mode 3");
     expect_no_volume((struct ovsshm_open_params){.queues = 65}, -EINVAL, "65 queues");
     expect_no_volume((struct ovsshm_open_params){.depth = 4097}, -EINVAL, "depth 4097");
-    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 5000}, -EINVAL, "multiples of 4096");
+    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 5000}, -EINVAL,
+                     "multiples of 4096");
     expect_no_volume((struct ovsshm_open_params){.arena_bytes = 1ull << 50}, -EINVAL, "arena");
-    expect_no_volume((struct ovsshm_open_params){.resv = 1}, -EINVAL, "mode");
-    struct ovsshm_volume *v = volume_open("o", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
+    expect_no_volume((struct ovsshm_open_params){.resv = 1}, -EINVAL, "reserved");
+    struct ovsshm_volume *v =
+        volume_open("o", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
     expect_no_volume((struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE}, -EBUSY, "o");
     CHECK_EQ(ovsshm_remove(conn, "o"), -EBUSY);
     ovsshm_close(v);
@@ -304,8 +310,10 @@ test_closing_with_requests_in_flight_frees_the_volume(void)
                                                        .depth = depth,
                                                    });
         for (unsigned i = 0; i < depth; i++) {
-            struct ovsshm_io io = {.op = OVSSHM_OP_WRITE, .offset_bytes = i * sizeof(data),
-                                   .length_bytes = sizeof(data), .buffer = data};
+            struct ovsshm_io io = {.op = OVSSHM_OP_WRITE,
+                                   .offset_bytes = i * sizeof(data),
+                                   .length_bytes = sizeof(data),
+                                   .buffer = data};
             CHECK_EQ(ovsshm_queue_prep(ovsshm_volume_queue(v, 0), &io), 0);
         }
         ovsshm_queue_submit(ovsshm_volume_queue(v, 0));
@@ -345,7 +353,8 @@ test_threads_share_a_connection(void)
     }
 }
 
-/* ---- the server's end ------------------------------------------------------------------------------- */
+/* ---- the server's end
+ * ------------------------------------------------------------------------------- */
 
 /* Runs in the child until it is killed, or stops in order when the pipe closes. */
 static void

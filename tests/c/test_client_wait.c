@@ -17,7 +17,7 @@ static struct ovsshm_volume *volume;
 static struct ovsshm_queue *queue;
 static struct connection *server;
 static struct ovsshm_ring_words *words;
-static unsigned char *buffer;              /* shared */
+static unsigned char *buffer; /* shared */
 
 static const struct bend by_hand = {.manual = true};
 static const struct bend honest;
@@ -162,7 +162,7 @@ test_arming_looks_again_and_counts_sleeps(void)
     CHECK_EQ(serve_available(server, 0), 1);
     CHECK_EQ(poll(&pollfd, 1, 0), 1); /* rung */
     ovsshm_queue_disarm(queue);
-    CHECK_EQ(poll(&pollfd, 1, 0), 0); /* and cleared */
+    CHECK_EQ(poll(&pollfd, 1, 0), 0);     /* and cleared */
     CHECK_EQ(ovsshm_queue_arm(queue), 1); /* there is something to poll */
     CHECK_EQ(ovsshm_load_relaxed(&words->client_armed), 0);
     CHECK_EQ(ovsshm_queue_counters(queue).sleeps, 2);

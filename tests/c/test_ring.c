@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Goal: the ring's indexes are right whatever they wrapped to, and a peer's impossible index is seen.
- * Method: compare with a counter model at random steps near 2^32; then two threads at full speed.
+ * Goal: the ring's indexes are right whatever they wrapped to, and a peer's impossible index is
+ * seen. Method: compare with a counter model at random steps near 2^32; then two threads at full
+ * speed.
  */
 #define _GNU_SOURCE
 #include "shared/doorbell.h"
@@ -136,8 +137,8 @@ produce(void *arg)
     uint64_t seed = 7;
     ovsshm_waiter_init(&waiter, c->cap_ns);
     for (uint64_t i = 0; i < TRANSFERS;) {
-        int space = wait_for(&waiter, &c->producer_armed, c->producer_bell, look_space,
-                             &c->pair.producer);
+        int space =
+            wait_for(&waiter, &c->producer_armed, c->producer_bell, look_space, &c->pair.producer);
         for (uint64_t n = 1 + test_random(&seed) % (unsigned)space; n && i < TRANSFERS; n--) {
             c->pair.slots[ovsshm_ring_slot(&c->pair.producer, 0)] = i++;
             c->pair.producer.own++;

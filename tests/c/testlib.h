@@ -23,40 +23,40 @@
 
 /* ---- checks -------------------------------------------------------------------------------- */
 
-#define CHECK(condition)                                                                           \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #condition);  \
-            exit(1);                                                                               \
-        }                                                                                          \
+#define CHECK(condition) \
+    do { \
+        if (!(condition)) { \
+            fprintf(stderr, "%s:%d: %s: failed: %s\n", __FILE__, __LINE__, __func__, #condition); \
+            exit(1); \
+        } \
     } while (0)
 
-#define CHECK_EQ(actual, expected)                                                                 \
-    do {                                                                                           \
-        long long actual_ = (long long)(actual);                                                   \
-        long long expected_ = (long long)(expected);                                               \
-        if (actual_ != expected_) {                                                                \
-            fprintf(stderr, "%s:%d: %s: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__,     \
-                    __func__, #actual, actual_, #expected, expected_);                             \
-            exit(1);                                                                               \
-        }                                                                                          \
+#define CHECK_EQ(actual, expected) \
+    do { \
+        long long actual_ = (long long)(actual); \
+        long long expected_ = (long long)(expected); \
+        if (actual_ != expected_) { \
+            fprintf(stderr, "%s:%d: %s: %s is %lld, expected %s = %lld\n", __FILE__, __LINE__, \
+                    __func__, #actual, actual_, #expected, expected_); \
+            exit(1); \
+        } \
     } while (0)
 
-#define CHECK_TEXT(text, part)                                                                     \
-    do {                                                                                           \
-        const char *text_ = (text);                                                                \
-        if (!strstr(text_, (part))) {                                                              \
-            fprintf(stderr, "%s:%d: %s: \"%s\" does not contain \"%s\"\n", __FILE__, __LINE__,     \
-                    __func__, text_, (part));                                                      \
-            exit(1);                                                                               \
-        }                                                                                          \
+#define CHECK_TEXT(text, part) \
+    do { \
+        const char *text_ = (text); \
+        if (!strstr(text_, (part))) { \
+            fprintf(stderr, "%s:%d: %s: \"%s\" does not contain \"%s\"\n", __FILE__, __LINE__, \
+                    __func__, text_, (part)); \
+            exit(1); \
+        } \
     } while (0)
 
 /* Runs one test function and says so. */
-#define RUN(test)                                                                                  \
-    do {                                                                                           \
-        printf("%s\n", #test);                                                                     \
-        test();                                                                                    \
+#define RUN(test) \
+    do { \
+        printf("%s\n", #test); \
+        test(); \
     } while (0)
 
 static inline void
