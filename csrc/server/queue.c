@@ -182,7 +182,7 @@ srv_queue_announce(struct queue *queue)
     queue->unpublished = 0;
     queue->unpublished_bytes = 0;
     if (ovsshm_doorbell_needed(&queue->words->client_armed)) {
-        ovsshm_doorbell_ring(queue->client_fd);
+        srv_ringer_ring(&queue->reactor->ringer, queue->client_fd);
         COUNTER_ADD(queue->reactor->counters.doorbells, 1);
     }
 }

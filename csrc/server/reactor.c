@@ -7,6 +7,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
+#include "log.h"
 #include "session.h"
 
 #define LOOK_NS 30000 /* how late a busy reactor notices a doorbell */
@@ -470,6 +471,12 @@ srv_reactor_start(struct reactor *reactor, struct ovsshm_store *store,
     if (rc) {
         return rc;
     }
+    rc = srv_ringer_init(&reactor->ringer);
+    if (rc) {
+        srv_log(&params->log, OVSSHM_LOG_WARNING,
+                "no kernel AIO (errno %d): a hostile client can make ringing its doorbell block",
+                -rc);
+    }
     reactor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     rc = reactor->epoll_fd < 0 ? -errno : watch(reactor, reactor->mailbox.fd, &reactor->mailbox);
     struct start start = {.reactor = reactor};
@@ -488,6 +495,7 @@ srv_reactor_start(struct reactor *reactor, struct ovsshm_store *store,
             close(reactor->epoll_fd);
         }
         srv_mailbox_destroy(&reactor->mailbox);
+        srv_ringer_destroy(&reactor->ringer);
     }
     return rc;
 }
@@ -499,5 +507,6 @@ srv_reactor_stop(struct reactor *reactor)
     pthread_join(reactor->thread, NULL);
     close(reactor->epoll_fd);
     srv_mailbox_destroy(&reactor->mailbox);
+    srv_ringer_destroy(&reactor->ringer);
     return reactor->dropped;
 }

@@ -12,6 +12,7 @@
 #define OVSSHM_SERVER_REACTOR_H
 
 #include "queue.h"
+#include "ringer.h"
 
 #define REACTOR_BATCH 64
 #define REACTOR_BATCH_BYTES 262144 /* so that the first completion is not late */
@@ -57,6 +58,7 @@ struct reactor {
     struct request *done; /* atomic stack: completed by other threads */
     uint32_t completing;  /* atomic: threads in complete_elsewhere */
     struct mailbox mailbox;
+    struct ringer ringer;
     struct ovsshm_waiter store_waiter;
     struct reactor_counters counters;
 
