@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Side by side in one run: ``python -m benchmarks.sidebyside [--rounds N] [--seconds S] [--json F]``.
+"""Side by side in one run: ``python -m benchmarks.sidebyside --help``.
 
 Every round runs each peer once on each workload (A B A B ...), so what the machine does meanwhile
 meets all of them. Figures are medians with the lowest and highest round behind them.

@@ -27,9 +27,10 @@ from rich.table import Table
 TOP = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(TOP), str(TOP / "tests")]
 
+from guest import Guest  # noqa: E402
+
 from benchmarks import sidebyside  # noqa: E402
 from benchmarks.qemu_bench import Workload  # noqa: E402
-from guest import Guest  # noqa: E402
 
 OVS_QEMU = str(TOP / "build/qemu/ovs-qemu")
 VOLUME = "openvstorage:demo"

@@ -3,14 +3,15 @@
  * The smallest driver that shows the preload works: "ovstiny:" is 1 MiB of 'O', and
  * "ovstiny:environment" refuses to open, saying what of the preload is left in the environment.
  */
-#include "qemu/osdep.h"
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/module.h"
+#include "qemu/osdep.h"
 #include "qemu/units.h"
 
-static void tiny_parse_filename(const char *filename, QDict *options, Error **errp)
+static void
+tiny_parse_filename(const char *filename, QDict *options, Error **errp)
 {
     (void)options;
     if (!strcmp(filename, "ovstiny:environment")) {
@@ -19,7 +20,8 @@ static void tiny_parse_filename(const char *filename, QDict *options, Error **er
     }
 }
 
-static int tiny_open(BlockDriverState *bs, QDict *options, int flags, Error **errp)
+static int
+tiny_open(BlockDriverState *bs, QDict *options, int flags, Error **errp)
 {
     (void)bs;
     (void)options;
@@ -28,14 +30,16 @@ static int tiny_open(BlockDriverState *bs, QDict *options, int flags, Error **er
     return 0;
 }
 
-static int64_t tiny_getlength(BlockDriverState *bs)
+static int64_t
+tiny_getlength(BlockDriverState *bs)
 {
     (void)bs;
     return 1 * MiB;
 }
 
-static int coroutine_fn tiny_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes,
-                                       QEMUIOVector *qiov, BdrvRequestFlags flags)
+static int coroutine_fn
+tiny_co_preadv(BlockDriverState *bs, int64_t offset, int64_t bytes, QEMUIOVector *qiov,
+               BdrvRequestFlags flags)
 {
     (void)bs;
     (void)offset;
@@ -53,7 +57,8 @@ static BlockDriver tiny = {
     .bdrv_co_preadv = tiny_co_preadv,
 };
 
-static void tiny_init(void)
+static void
+tiny_init(void)
 {
     bdrv_register(&tiny);
 }
