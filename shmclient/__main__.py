@@ -243,7 +243,7 @@ def snapshot() -> None:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 2**31),
     help="Wait at most so long for the snapshot to be safe.  [default: for ever]",
 )
 def snapshot_create(common: Common, volume: str, name: str, timeout: int | None) -> None:

@@ -8,6 +8,7 @@ _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTPE]?)(?:iB|B)?", re.IGNORECASE | re
 _DECIMAL_UNIT = re.compile(r"[\d.\s]+[KMGTPE]B", re.IGNORECASE | re.ASCII)
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ns|us|ms|s|m|h)?", re.ASCII)
 _PREFIXES = "KMGTPE"
+_INT64_MAX = 2**63 - 1
 _DURATION_NS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
@@ -23,6 +24,8 @@ def parse_size(text: str) -> int:
     size = Decimal(match[1]) * 1024**power
     if size != int(size):
         raise ValueError(f'"{text}" is not a whole number of bytes')
+    if size > _INT64_MAX:
+        raise ValueError(f'"{text}" is larger than 2^63 - 1 bytes')
     return int(size)
 
 
@@ -42,7 +45,10 @@ def parse_duration(text: str) -> int:
     match = _DURATION.fullmatch(text.strip())
     if not match:
         raise ValueError(f'"{text}" is not a duration; write a number with ns, us, ms, s, m or h')
-    return int(Decimal(match[1]) * _DURATION_NS[match[2] or "s"])
+    duration = Decimal(match[1]) * _DURATION_NS[match[2] or "s"]
+    if duration > _INT64_MAX:
+        raise ValueError(f'"{text}" is longer than 292 years')
+    return int(duration)
 
 
 def format_duration(duration_ns: int) -> str:

@@ -130,7 +130,7 @@ class DaemonCommand(click.Command):
 @click.option(
     "--ready-fd",
     metavar="FD",
-    type=click.IntRange(min=0),
+    type=click.IntRange(0, 2**31 - 1),
     help="Write a line to this file descriptor, and close it, once clients can connect.",
 )
 @click.option(

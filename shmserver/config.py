@@ -15,7 +15,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
 from shmclient.console import Failure
@@ -54,19 +54,25 @@ def _mode(value: object) -> int:
     return int(text, 8)
 
 
+def _number_id(text: str) -> int | None:
+    return int(text) if text.isdecimal() and int(text) < UNCHANGED_ID else None
+
+
 def user_id(value: object) -> int:
     text = str(value)
+    number = _number_id(text)
     try:
-        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
-    except KeyError:
+        return pwd.getpwnam(text).pw_uid if number is None else number
+    except (KeyError, ValueError):
         raise ValueError(f"there is no user {_json(text)}") from None
 
 
 def group_id(value: object) -> int:
     text = str(value)
+    number = _number_id(text)
     try:
-        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
-    except KeyError:
+        return grp.getgrnam(text).gr_gid if number is None else number
+    except (KeyError, ValueError):
         raise ValueError(f"there is no group {_json(text)}") from None
 
 
@@ -77,9 +83,15 @@ def _owner(value: object) -> tuple[int, int]:
     return (user_id(user) if user else UNCHANGED_ID, group_id(group) if group else UNCHANGED_ID)
 
 
+def _no_nul(text: str) -> str:
+    if "\0" in text:
+        raise ValueError(f"must not have a NUL character: {_json(text)}")
+    return text
+
+
 def _option_value(value: object) -> str:
     if isinstance(value, str):
-        return value
+        return _no_nul(value)
     if isinstance(value, bool | int | float):
         return _json(value)
     raise ValueError(f"must be a string or a number, not {_json(value)}")
@@ -92,7 +104,7 @@ DurationNs = Annotated[
 ]
 User = Annotated[int, BeforeValidator(user_id)]
 Group = Annotated[int, BeforeValidator(group_id)]
-Name = Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
 
 
 class Section(BaseModel):
@@ -105,7 +117,7 @@ class ShmServer(Section):
     pool: Name | None = None
     socket: Name | None = None
     store: Name = "file"
-    store_options: dict[str, Annotated[str, BeforeValidator(_option_value)]] = {}
+    store_options: dict[Name, Annotated[str, BeforeValidator(_option_value)]] = {}
     reactors: int = Field(0, ge=0, le=64)
     depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
     queues_max: int = Field(0, ge=0, le=QUEUES_MAX)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A store in a shared object of its own, for tests: one volume "vol" of zeroes.  It says when a
- * request has arrived (a byte into the FIFO of option "arrived") and completes one for each byte that
- * comes out of the FIFO of option "gate".
+ * request has arrived (a byte into the FIFO of option "arrived") and completes one for each byte
+ * that comes out of the FIFO of option "gate".
  */
 #define _GNU_SOURCE
 #include <errno.h>

@@ -280,7 +280,7 @@ def test_caller_with_a_size_between_sectors_is_refused(vpool):
     assert "multiple of 512" in refused(vpool, "create", "vol", "1000")
 
 
-@pytest.mark.parametrize("size", ["0", "0G", "ten", "1GB", "1.0001K", "10Q", ""])
+@pytest.mark.parametrize("size", ["0", "0G", "ten", "1GB", "1.0001K", "10Q", "8E", ""])
 def test_caller_with_a_bad_size_is_told_the_usage(size):
     message = misused("create", "vol", size)
     assert "shmclient: error: Invalid value for 'SIZE'" in message
@@ -372,6 +372,7 @@ def test_server_of_another_kind_is_refused(short_dir, cleanup):
         ("snapshot", "bogus"),
         ("snapshot", "create", "vol"),
         ("snapshot", "create", "vol", "s", "--timeout", "soon"),
+        ("snapshot", "create", "vol", "s", "--timeout", "9" * 20),
         ("list", "--bogus"),
     ],
 )

@@ -165,6 +165,8 @@ def test_ready_file_that_cannot_be_written_is_named(short_dir):
         (["--store-option", "novalue"], "KEY=VALUE"),
         (["--log-level", "loud"], "--log-level"),
         (["--ready-fd", "x"], "--ready-fd"),
+        (["--ready-fd", "9" * 20], "--ready-fd"),
+        (["--allow-user", "9" * 20], "no user"),
         (["--bogus"], "--bogus"),
         (["surplus"], "surplus"),
     ],
