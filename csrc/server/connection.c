@@ -193,6 +193,7 @@ static void
 protocol_error(struct connection *c, const struct ovsshm_msg *head, const char *what)
 {
     struct ovsshm_error error;
+    ovsshm_add_relaxed(&c->server->violations, 1);
     (void)srv_error(&error, -EPROTO, "%s message: %s", ovsshm_msg_name(head->type), what);
     if (send_refusal(c, head, -EPROTO, &error)) {
         srv_connection_end(c, -EPROTO, "%s", error.reason);
@@ -418,10 +419,13 @@ srv_connection_read(struct connection *c)
     if (rc == -EAGAIN) {
         return;
     }
+    if (rc == -EPROTO) {
+        ovsshm_add_relaxed(&c->server->violations, 1);
+        srv_connection_end(c, rc, "sent something that is not a message");
+        return;
+    }
     if (rc) {
-        srv_connection_end(c, rc == -EPROTO ? rc : 0,
-                           rc == -EPROTO ? "sent something that is not a message"
-                                         : "closed by the client");
+        srv_connection_end(c, 0, "closed by the client");
         return;
     }
     const struct ovsshm_msg *head = &packet->head;
