@@ -109,7 +109,7 @@ last_cpu(void)
     return (unsigned)sysconf(_SC_NPROCESSORS_ONLN) - 1;
 }
 
-/* ---- placement ------------------------------------------------------------------------------- */
+/* ---- placement ------------------------------------------------------------------------------ */
 
 static unsigned pp_word __attribute__((aligned(64)));
 

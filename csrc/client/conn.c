@@ -18,7 +18,7 @@ ovsshm_version(void)
     return OVSSHM_VERSION_TEXT;
 }
 
-/* ---- connect ------------------------------------------------------------------------------ */
+/* ---- connect -------------------------------------------------------------------------------- */
 
 #define SOCKET_VARIABLE "OVS_SHM_SOCKET"
 #define SOCKET_OF_ROOT "/run/openvstorage/shm.sock"
@@ -97,7 +97,7 @@ ovsshm_conn_hello(const struct ovsshm_conn *conn)
     return &conn->session.hello;
 }
 
-/* ---- requests about one thing -------------------------------------------------------------- */
+/* ---- requests about one thing --------------------------------------------------------------- */
 
 /* A call whose reply has a fixed size, perhaps none. */
 static int
@@ -265,7 +265,7 @@ ovsshm_snapshot_is_synced(struct ovsshm_conn *conn, const char *volume, const ch
     return rc ? rc : reply.synced != 0;
 }
 
-/* ---- lists -------------------------------------------------------------------------------- */
+/* ---- lists ---------------------------------------------------------------------------------- */
 
 /* A listing: both kinds have elements that start with their name. */
 struct listing {

@@ -9,7 +9,7 @@
 #include "shared/copy.h"
 #include "volume.h"
 
-/* ---- the user's memory from here, whichever way it is described ------------------------------ */
+/* ---- the user's memory from here, whichever way it is described ----------------------------- */
 
 struct cursor {
     const struct iovec *iov;
@@ -79,19 +79,13 @@ copy_out(const struct ovsshm_inflight *request, const unsigned char *from, uint6
     }
 }
 
-/* ---- place --------------------------------------------------------------------------------- */
-
-static uint64_t
-arena_offset(const struct ovsshm_queue *queue, const void *address)
-{
-    return (uint64_t)((const unsigned char *)address - queue->arena);
-}
+/* ---- place ---------------------------------------------------------------------------------- */
 
 /* How much of the arena is needed to describe the memory. */
 struct survey {
     bool shared;     /* all of it is in the arena */
-    bool contiguous; /* and in one range, from start on */
-    void *start;
+    bool contiguous; /* and in one range, from this offset on */
+    uint64_t start;
     uint32_t ranges;
 };
 
@@ -101,16 +95,17 @@ survey(const struct ovsshm_queue *queue, const struct ovsshm_inflight *request)
     struct survey s = {.shared = true, .contiguous = true};
     struct cursor cursor;
     cursor_start(&cursor, request);
-    unsigned char *end = NULL;
+    uint64_t end = 0;
     for (uint64_t left = request->remaining; left && s.shared;) {
         struct iovec range = cursor_take(&cursor, left);
-        s.shared = ovsshm_buffer_is_shared(queue->volume, range.iov_base, range.iov_len);
+        uint64_t offset;
+        s.shared = ovsshm_in_arena(queue, range.iov_base, range.iov_len, &offset);
         if (s.ranges++ == 0) {
-            s.start = range.iov_base;
-        } else if (range.iov_base != end) {
+            s.start = offset;
+        } else if (offset != end) {
             s.contiguous = false;
         }
-        end = (unsigned char *)range.iov_base + range.iov_len;
+        end = offset + range.iov_len;
         left -= range.iov_len;
     }
     return s;
@@ -189,7 +184,7 @@ ovsshm_piece_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
     struct survey s = survey(queue, request);
     if (s.shared && s.contiguous) {
         request->placement = OVSSHM_PLACE_DIRECT;
-        request->arena_offset = arena_offset(queue, s.start);
+        request->arena_offset = s.start;
         request->piece_bytes = request_bytes_max;
         return 0;
     }
@@ -202,7 +197,7 @@ ovsshm_piece_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
                                                                : request_bytes_max);
 }
 
-/* ---- pieces -------------------------------------------------------------------------------- */
+/* ---- pieces --------------------------------------------------------------------------------- */
 
 static void
 fill_segments(struct ovsshm_queue *queue, struct ovsshm_inflight *request, uint64_t bytes)
@@ -214,7 +209,7 @@ fill_segments(struct ovsshm_queue *queue, struct ovsshm_inflight *request, uint6
     while (bytes) {
         struct iovec range = cursor_take(&cursor, bytes);
         list[count++] = (struct ovsshm_segment){
-            .buffer_offset = arena_offset(queue, range.iov_base),
+            .buffer_offset = (uintptr_t)range.iov_base - (uintptr_t)queue->arena,
             .length_bytes = (uint32_t)range.iov_len,
             .region = OVSSHM_REGION_ARENA,
         };

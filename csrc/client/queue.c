@@ -21,7 +21,7 @@
  */
 #define POLLS_EMPTY_MAX 1024
 
-/* ---- taking a request --------------------------------------------------------------------- */
+/* ---- taking a request ----------------------------------------------------------------------- */
 
 /* What goes with an op. */
 struct op_rule {
@@ -173,9 +173,8 @@ request_place(struct ovsshm_queue *queue, struct ovsshm_inflight *request,
         uint64_t extents = io->extents_max < EXTENTS_MAX ? io->extents_max : EXTENTS_MAX;
         request->sqe.buffer_bytes = (uint32_t)(extents * sizeof(struct ovsshm_extent));
     } else if (!io->iov_count &&
-               ovsshm_buffer_is_shared(queue->volume, io->buffer, io->length_bytes)) {
+               ovsshm_in_arena(queue, io->buffer, io->length_bytes, &request->arena_offset)) {
         request->placement = OVSSHM_PLACE_DIRECT;
-        request->arena_offset = (uint64_t)(request->buffer - queue->arena);
         request->piece_bytes = limits->request_bytes_max;
         return 0;
     }
@@ -250,7 +249,7 @@ ovsshm_queue_submit(struct ovsshm_queue *queue)
     return (int)prepared;
 }
 
-/* ---- completions -------------------------------------------------------------------------- */
+/* ---- completions ---------------------------------------------------------------------------- */
 
 /* Can this be the result of the piece that was submitted? */
 static bool
@@ -460,7 +459,7 @@ ovsshm_queue_volume(struct ovsshm_queue *queue)
     return queue->volume;
 }
 
-/* ---- set up -------------------------------------------------------------------------------- */
+/* ---- set up --------------------------------------------------------------------------------- */
 
 static int
 tables_create(struct ovsshm_queue *queue)
@@ -512,6 +511,7 @@ ovsshm_init_queue(struct ovsshm_queue *queue, struct ovsshm_volume *volume, unsi
         .depth = volume->limits.depth,
         .volume = volume,
         .arena = ovsshm_region_arena(&volume->region),
+        .arena_bytes = volume->limits.arena_bytes,
         .cqes = memory.cqes,
         .server_bell = server_bell,
         .client_bell = client_bell,

@@ -63,6 +63,7 @@ struct ovsshm_queue {
     uint32_t cpu;       /* as the server knows it */
     struct ovsshm_volume *volume;
     unsigned char *arena;
+    uint64_t arena_bytes;
 
     /* Completion. */
     struct ovsshm_ring cq;
@@ -81,6 +82,15 @@ struct ovsshm_queue {
     bool run_over;
     int64_t run_result;
 } __attribute__((aligned(64)));
+
+/* Is all of it in the arena?  Then *offset says where. */
+static inline bool
+ovsshm_in_arena(const struct ovsshm_queue *queue, const void *address, uint64_t bytes,
+                uint64_t *offset)
+{
+    *offset = (uintptr_t)address - (uintptr_t)queue->arena;
+    return *offset < queue->arena_bytes && bytes <= queue->arena_bytes - *offset;
+}
 
 /* queue.c.  Takes both doorbells, also when it fails.  0, -errno. */
 int ovsshm_init_queue(struct ovsshm_queue *queue, struct ovsshm_volume *volume, unsigned index,

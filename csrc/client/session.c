@@ -19,7 +19,7 @@
 
 #define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
 
-/* ---- the end ------------------------------------------------------------------------------ */
+/* ---- the end -------------------------------------------------------------------------------- */
 
 void
 ovsshm_session_end(struct ovsshm_session *session, const char *reason)
@@ -81,7 +81,7 @@ broken(struct ovsshm_session *session, int rc)
     }
 }
 
-/* ---- events ------------------------------------------------------------------------------- */
+/* ---- events --------------------------------------------------------------------------------- */
 
 static void
 event_keep(struct ovsshm_session *session, const struct ovsshm_msg_event *event)
@@ -157,7 +157,7 @@ ovsshm_session_drain(struct ovsshm_session *session)
     pthread_mutex_unlock(&session->turn);
 }
 
-/* ---- calls -------------------------------------------------------------------------------- */
+/* ---- calls ---------------------------------------------------------------------------------- */
 
 /* The server has refused: its errno and its words. */
 static int
@@ -237,7 +237,7 @@ ovsshm_session_call(struct ovsshm_session *session, const struct ovsshm_call *ca
     return rc;
 }
 
-/* ---- start and stop ----------------------------------------------------------------------- */
+/* ---- start and stop ------------------------------------------------------------------------- */
 
 static int
 set_timeout(int fd, time_t seconds)

@@ -16,7 +16,7 @@
 #define ARENA_BYTES_DEFAULT (64ull << 20)
 #define FDS_MAX OVSSHM_MSG_FDS_MAX
 
-/* ---- open --------------------------------------------------------------------------------- */
+/* ---- open ----------------------------------------------------------------------------------- */
 
 /* What the server sent with its reply, until each part has found its owner. */
 struct parcel {
@@ -257,7 +257,7 @@ ovsshm_close(struct ovsshm_volume *volume)
     free(volume);
 }
 
-/* ---- the open volume ----------------------------------------------------------------------- */
+/* ---- the open volume ------------------------------------------------------------------------ */
 
 const struct ovsshm_limits *
 ovsshm_volume_limits(const struct ovsshm_volume *volume)
@@ -321,7 +321,7 @@ ovsshm_volume_queue(struct ovsshm_volume *volume, unsigned index)
     return index < volume->limits.queues ? &volume->queues[index] : NULL;
 }
 
-/* ---- buffers ------------------------------------------------------------------------------- */
+/* ---- buffers -------------------------------------------------------------------------------- */
 
 void *
 ovsshm_buffer_alloc(struct ovsshm_volume *volume, size_t bytes)

@@ -13,7 +13,7 @@
 #include "shared/wire.h"
 #include "volume.h"
 
-/* ---- polling phase ------------------------------------------------------------------------- */
+/* ---- polling phase -------------------------------------------------------------------------- */
 
 bool
 ovsshm_queue_ready(const struct ovsshm_queue *queue)
@@ -47,7 +47,7 @@ ovsshm_queue_spin(struct ovsshm_queue *queue, struct ovsshm_completion *completi
     return stored;
 }
 
-/* ---- sleeping phase ------------------------------------------------------------------------ */
+/* ---- sleeping phase ------------------------------------------------------------------------- */
 
 int
 ovsshm_queue_fd(const struct ovsshm_queue *queue)
@@ -143,7 +143,7 @@ ovsshm_queue_wait(struct ovsshm_queue *queue, struct ovsshm_completion *completi
     return stored;
 }
 
-/* ---- run ----------------------------------------------------------------------------------- */
+/* ---- run ------------------------------------------------------------------------------------ */
 
 /* Waits until something has come back; completions of others become ready for their poll. */
 static void

@@ -291,8 +291,7 @@ test_bounce_shrinks_to_what_the_arena_has(void)
     end();
 }
 
-/* ---- ends and errors
- * ----------------------------------------------------------------------------- */
+/* ---- ends and errors ------------------------------------------------------------------------ */
 
 static void
 test_reads_are_short_at_the_end(void)
@@ -459,8 +458,7 @@ test_growing_is_seen_without_a_call(void)
     end();
 }
 
-/* ---- many at once
- * -------------------------------------------------------------------------------- */
+/* ---- many at once --------------------------------------------------------------------------- */
 
 /* `depth` requests in flight at all times, each on its own block, checked as they come back. */
 static void

@@ -81,8 +81,7 @@ test_failure_to_connect_says_what_to_do(void)
     free(stream);
 }
 
-/* ---- volumes
- * ------------------------------------------------------------------------------------- */
+/* ---- volumes -------------------------------------------------------------------------------- */
 
 static void
 remove_volume(const char *name)
@@ -239,65 +238,6 @@ test_snapshots_from_create_to_rollback(void)
     remove_volume("s");
 }
 
-/* ---- open
- * ------------------------------------------------------------------------------------------ */
-
-static void
-expect_no_volume(struct ovsshm_open_params params, int error, const char *reason)
-{
-    struct ovsshm_volume *none = NULL;
-    unsigned fds = test_fd_count();
-    CHECK_EQ(ovsshm_open(conn, "o", &params, &none), error);
-    CHECK_TEXT(ovsshm_reason(), reason);
-    CHECK(!none);
-    CHECK_EQ(test_fd_count(), fds);
-}
-
-static void
-test_open_refuses_what_cannot_be(void)
-{
-    expect_no_volume((struct ovsshm_open_params){0}, -ENOENT, "o");
-    CHECK_EQ(ovsshm_create(conn, "o", 4096), 0);
-    expect_no_volume((struct ovsshm_open_params){.mode = 3}, -EINVAL, "mode 3");
-    expect_no_volume((struct ovsshm_open_params){.queues = 65}, -EINVAL, "65 queues");
-    expect_no_volume((struct ovsshm_open_params){.depth = 4097}, -EINVAL, "depth 4097");
-    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 5000}, -EINVAL,
-                     "multiples of 4096");
-    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 1ull << 50}, -EINVAL, "arena");
-    expect_no_volume((struct ovsshm_open_params){.resv = 1}, -EINVAL, "reserved");
-    struct ovsshm_volume *v =
-        volume_open("o", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
-    expect_no_volume((struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE}, -EBUSY, "o");
-    CHECK_EQ(ovsshm_remove(conn, "o"), -EBUSY);
-    ovsshm_close(v);
-    remove_volume("o");
-}
-
-static void
-test_open_defaults_and_no_leak(void)
-{
-    struct ovsshm_volume *v;
-    struct ovsshm_conn *other;
-    unsigned fds = test_fd_count();
-    CHECK_EQ(ovsshm_create(conn, "o", 4096), 0);
-    for (unsigned i = 0; i < 10; i++) {
-        CHECK_EQ(ovsshm_connect(socket_path, &other), 0);
-        CHECK_EQ(ovsshm_open(other, "o", NULL, &v), 0);
-        ovsshm_disconnect(other); /* the volume has a session of its own */
-        CHECK_EQ(ovsshm_volume_limits(v)->depth, 256);
-        CHECK_EQ(ovsshm_volume_limits(v)->queues, 1);
-        CHECK_EQ(ovsshm_volume_limits(v)->block_bytes, 1);
-        CHECK_EQ(ovsshm_volume_limits(v)->arena_bytes, 64 << 20);
-        CHECK_EQ(ovsshm_volume_state(v), 0);
-        CHECK(ovsshm_queue_volume(ovsshm_volume_queue(v, 0)) == v);
-        ovsshm_close(v);
-    }
-    ovsshm_close(NULL);
-    ovsshm_disconnect(NULL);
-    remove_volume("o"); /* answered after the server has closed its ends, which are ours too here */
-    CHECK_EQ(test_fd_count(), fds);
-}
-
 /* Two sessions die with different amounts in flight; the volume is free again. */
 static void
 test_closing_with_requests_in_flight_frees_the_volume(void)
@@ -353,8 +293,7 @@ test_threads_share_a_connection(void)
     }
 }
 
-/* ---- the server's end
- * ------------------------------------------------------------------------------- */
+/* ---- a server process ----------------------------------------------------------------------- */
 
 /* Runs in the child until it is killed, or stops in order when the pipe closes. */
 static void
@@ -414,6 +353,70 @@ child_wait(struct child child)
     ovsshm_disconnect(conn);
     free(socket_path);
 }
+
+/* ---- open: the server is another process, so that all descriptors here are the client's ----- */
+
+static void
+expect_no_volume(struct ovsshm_open_params params, int error, const char *reason)
+{
+    struct ovsshm_volume *none = NULL;
+    unsigned fds = test_fd_count();
+    CHECK_EQ(ovsshm_open(conn, "o", &params, &none), error);
+    CHECK_TEXT(ovsshm_reason(), reason);
+    CHECK(!none);
+    CHECK_EQ(test_fd_count(), fds);
+}
+
+static void
+test_open_refuses_what_cannot_be(void)
+{
+    struct child child = child_start();
+    expect_no_volume((struct ovsshm_open_params){0}, -ENOENT, "o");
+    CHECK_EQ(ovsshm_create(conn, "o", 4096), 0);
+    expect_no_volume((struct ovsshm_open_params){.mode = 3}, -EINVAL, "mode 3");
+    expect_no_volume((struct ovsshm_open_params){.queues = 65}, -EINVAL, "65 queues");
+    expect_no_volume((struct ovsshm_open_params){.depth = 4097}, -EINVAL, "depth 4097");
+    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 5000}, -EINVAL,
+                     "multiples of 4096");
+    expect_no_volume((struct ovsshm_open_params){.arena_bytes = 1ull << 50}, -EINVAL, "arena");
+    expect_no_volume((struct ovsshm_open_params){.resv = 1}, -EINVAL, "reserved");
+    struct ovsshm_volume *v =
+        volume_open("o", (struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE});
+    expect_no_volume((struct ovsshm_open_params){.mode = OVSSHM_MODE_WRITE}, -EBUSY, "o");
+    CHECK_EQ(ovsshm_remove(conn, "o"), -EBUSY);
+    ovsshm_close(v);
+    kill(child.pid, SIGKILL);
+    child_wait(child);
+}
+
+static void
+test_open_defaults_and_no_leak(void)
+{
+    struct child child = child_start();
+    struct ovsshm_volume *v;
+    struct ovsshm_conn *other;
+    unsigned fds = test_fd_count();
+    CHECK_EQ(ovsshm_create(conn, "o", 4096), 0);
+    for (unsigned i = 0; i < 10; i++) {
+        CHECK_EQ(ovsshm_connect(socket_path, &other), 0);
+        CHECK_EQ(ovsshm_open(other, "o", NULL, &v), 0);
+        ovsshm_disconnect(other); /* the volume has a session of its own */
+        CHECK_EQ(ovsshm_volume_limits(v)->depth, 256);
+        CHECK_EQ(ovsshm_volume_limits(v)->queues, 1);
+        CHECK_EQ(ovsshm_volume_limits(v)->block_bytes, 1);
+        CHECK_EQ(ovsshm_volume_limits(v)->arena_bytes, 64 << 20);
+        CHECK_EQ(ovsshm_volume_state(v), 0);
+        CHECK(ovsshm_queue_volume(ovsshm_volume_queue(v, 0)) == v);
+        ovsshm_close(v);
+    }
+    ovsshm_close(NULL);
+    ovsshm_disconnect(NULL);
+    CHECK_EQ(test_fd_count(), fds);
+    kill(child.pid, SIGKILL);
+    child_wait(child);
+}
+
+/* ---- the server's end, with requests in flight ---------------------------------------------- */
 
 struct victim {
     struct ovsshm_volume *volume;
@@ -538,6 +541,8 @@ main(void)
 {
     test_begin(240);
     /* Those that fork come first: before there are threads. */
+    RUN(test_open_refuses_what_cannot_be);
+    RUN(test_open_defaults_and_no_leak);
     RUN(test_fork_of_a_client_is_harmless);
     RUN(test_server_killed_ends_waits_on_all_queues);
     RUN(test_server_stopping_ends_waits_on_all_queues);
@@ -549,8 +554,6 @@ main(void)
     RUN(test_caller_bad_names_and_sizes_are_refused_here);
     RUN(test_lists_are_complete_and_in_order);
     RUN(test_snapshots_from_create_to_rollback);
-    RUN(test_open_refuses_what_cannot_be);
-    RUN(test_open_defaults_and_no_leak);
     RUN(test_closing_with_requests_in_flight_frees_the_volume);
     RUN(test_threads_share_a_connection);
     server_end();

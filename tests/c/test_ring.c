@@ -194,7 +194,7 @@ test_two_threads_lose_no_wakeup_when_they_only_sleep(void)
     channel_run(4, 0);
 }
 
-/* ---- the waiter's rules ---------------------------------------------------------------------- */
+/* ---- the waiter's rules --------------------------------------------------------------------- */
 
 static void
 test_waiter_does_not_poll_for_a_peer_on_its_own_cpu(void)
