@@ -99,7 +99,10 @@ typedef struct BDRVOpenvstorageState {
     bool reported_snapshots;
 } BDRVOpenvstorageState;
 
-/* WHAT: ERRNO (REASON); the reason alone when it names the errno. */
+/*
+ * WHAT: ERRNO (REASON), without what the library's or server's sentence says
+ * already: often all of it.
+ */
 static void G_GNUC_PRINTF(4, 5)
 ovs_error(Error **errp, int ret, const char *reason, const char *fmt, ...)
 {
@@ -109,7 +112,9 @@ ovs_error(Error **errp, int ret, const char *reason, const char *fmt, ...)
     va_start(ap, fmt);
     what = g_strdup_vprintf(fmt, ap);
     va_end(ap);
-    if (strstr(reason, strerror(-ret))) {
+    if (strstr(reason, strerror(-ret)) && strstart(reason, "cannot ", NULL)) {
+        error_setg(errp, "%s", reason);
+    } else if (strstr(reason, strerror(-ret))) {
         error_setg(errp, "%s: %s", what, reason);
     } else {
         error_setg(errp, "%s: %s (%s)", what, strerror(-ret), reason);
@@ -546,8 +551,10 @@ static int ovs_loop_prep(OVSLoop *loop, OVSRequest *req)
     return ret;
 }
 
+/* As aio_co_wake(), the context's lock taken once for all. */
 static void ovs_loop_deliver(OVSLoop *loop)
 {
+    aio_context_acquire(loop->ctx);
     while (loop->done_next < loop->done_count) {
         struct ovsshm_completion *c = &loop->done[loop->done_next++];
         OVSRequest *req = (OVSRequest *)(uintptr_t)c->user_data;
@@ -555,8 +562,9 @@ static void ovs_loop_deliver(OVSLoop *loop)
         req->result = c->result;
         loop->requests--;
         loop->running = true;
-        aio_co_wake(req->co);
+        qemu_coroutine_enter(req->co);
     }
+    aio_context_release(loop->ctx);
 }
 
 static void ovs_loop_refill(OVSLoop *loop)
