@@ -7,7 +7,9 @@ import gc
 import os
 import random
 import re
+import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -125,6 +127,32 @@ class Stage:
             volume.write(0, b"usable")
             assert volume.read(0, 6) == b"usable"
         self.wait_usage(before)
+
+
+STAGES = ["daemon", "asan"]
+
+
+@contextmanager
+def running_stage(kind: str) -> Iterator[Stage]:
+    """daemon: what users run; asan: the bare server with sanitizers; asan-file: on files."""
+    directory = Path(tempfile.mkdtemp(prefix="ovsshm-"))
+    path, log = directory / "s.sock", directory / "log"
+    options = ["--store", "memory"]
+    if kind.endswith("-file"):
+        (directory / "pool").mkdir()
+        options = ["--store", "file", "--pool", str(directory / "pool")]
+    if kind == "daemon":
+        server = ServerProcess(path, [*options, "--log-level", "debug"], log=log)
+    else:
+        server = BareServer(path, options, log=log, program=build_bare_server(directory))
+    try:
+        stage = Stage(server.start())
+        yield stage
+        stage.close()
+        server.stop()
+    finally:
+        server.kill()
+        shutil.rmtree(directory)
 
 
 class Attack:

@@ -9,16 +9,13 @@ from __future__ import annotations
 import os
 import random
 import resource
-import shutil
 import socket
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import wire
-from conftest import ServerProcess
-from hostile import BareServer, Stage, build_bare_server
+from hostile import STAGES, Stage, running_stage
 from rawclient import Ended, RawClient, Refused
 
 HELLO = wire.pack("msg_hello", version_min=wire.VERSION, version_max=wire.VERSION)
@@ -29,24 +26,10 @@ OPEN = wire.pack(
 SNAPSHOT = wire.pack("msg_snapshot", volume="target", snapshot="s")
 
 
-@pytest.fixture(scope="module", params=["daemon", "asan"])
+@pytest.fixture(scope="module", params=STAGES)
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    directory = Path(tempfile.mkdtemp(prefix="ovsshm-"))
-    path, log, options = directory / "s.sock", directory / "log", ["--store", "memory"]
-    if request.param == "asan":
-        server: ServerProcess = BareServer(
-            path, options, log=log, program=build_bare_server(directory)
-        )
-    else:
-        server = ServerProcess(path, [*options, "--log-level", "debug"], log=log)
-    try:
-        stage = Stage(server.start())
+    with running_stage(request.param) as stage:
         yield stage
-        stage.close()
-        server.stop()
-    finally:
-        server.kill()
-        shutil.rmtree(directory)
 
 
 # ---- packets that are not messages (V1) ----
