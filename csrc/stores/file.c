@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "server/log.h"
@@ -219,10 +220,19 @@ empty_tmp(struct file_store *fs, const char *pool, struct ovsshm_error *error)
 
 /* ---- what the file system can do ------------------------------------------------------------ */
 
+static uint32_t
+hole_align(int fd)
+{
+    struct statvfs fs;
+    unsigned long page = (unsigned long)sysconf(_SC_PAGESIZE);
+    return (uint32_t)(!fstatvfs(fd, &fs) && fs.f_bsize > page ? fs.f_bsize : page);
+}
+
 static void
 probe_direct(struct file_store *fs, const char *name)
 {
     struct statx st;
+    fs->hole_align = hole_align(fs->tmp_fd);
     fs->direct_offset_align = fs->direct_memory_align = OVSSHM_PAGE_BYTES; /* enough anywhere */
 #ifdef STATX_DIOALIGN
     if (!statx(fs->tmp_fd, name, AT_SYMLINK_NOFOLLOW, STATX_DIOALIGN, &st) &&

@@ -59,7 +59,8 @@ struct file_store {
     bool can_zero;
     uint32_t direct_offset_align;
     uint32_t direct_memory_align;
-    int pool_fd; /* directories */
+    uint32_t hole_align; /* beside direct I/O */
+    int pool_fd;         /* directories */
     int snapshots_fd;
     int tmp_fd;
     int lock_fd;
@@ -128,7 +129,7 @@ int ovsshm_file_tmp_rename(struct file_store *fs, struct file_tmp *tmp, int root
 void ovsshm_file_tmp_end(struct file_store *fs, struct file_tmp *tmp);
 
 /*
- * Makes `to` a copy of `from`, by reflink or by copying all but the holes, on disk when it returns.
+ * Makes `to` a copy of `from`, by reflink or by copying all but the holes; not synced yet.
  * deadline_ns: CLOCK_MONOTONIC, 0 = none.  -ETIMEDOUT, -ENOSPC, ...
  */
 int ovsshm_file_copy(int from, int to, uint64_t deadline_ns);
@@ -156,6 +157,9 @@ void ovsshm_file_volume_use(struct file_volume *volume, int fd, int direct_fd, u
 
 /* What a volume of a file of this size has: whole sectors only. */
 uint64_t ovsshm_file_usable_bytes(uint64_t file_bytes);
+
+/* What requests must be aligned to. */
+uint32_t ovsshm_file_block_bytes(const struct file_store *fs);
 
 /* ---- file_snapshot.c ------------------------------------------------------------------------ */
 
@@ -204,7 +208,8 @@ struct file_step {
     uint64_t length_bytes; /* to allocate */
 };
 
-void ovsshm_file_request_begin(struct ovsshm_request *request);
+/* True: it has ended already. */
+bool ovsshm_file_request_begin(struct ovsshm_request *request);
 
 /* The step to do now. */
 void ovsshm_file_step_get(const struct ovsshm_request *request, struct file_step *step);
@@ -217,10 +222,11 @@ bool ovsshm_file_step_end(struct ovsshm_request *request, int64_t result);
 
 /* What the store keeps in a request, until completion. */
 enum file_private {
-    FILE_NEXT,       /* a list the request is in */
-    FILE_PHASE,      /* where in its sequence of steps it is */
-    FILE_DONE_BYTES, /* of the phase; of a flush: the changes it covers */
-    FILE_RESULT,
+    FILE_NEXT,                 /* a list the request is in */
+    FILE_PHASE,                /* where in its sequence of steps it is */
+    FILE_DONE_BYTES,           /* of the phase; of a flush: the changes it covers */
+    FILE_RESULT,               /* once it is over */
+    FILE_BOUNCE = FILE_RESULT, /* until then: memory of ours, or NULL */
 };
 
 static inline uintptr_t

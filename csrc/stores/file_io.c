@@ -95,25 +95,22 @@ ovsshm_file_finish(struct ovsshm_request *request)
 
 /* ---- without a system call, or with one that does not block --------------------------------- */
 
-/* True: nothing has changed since the last sync, or syncing makes no sense any more. */
+/* True: completed.  Nothing has changed since the last sync, or syncing makes no sense any more. */
 static bool
 sync_is_over(struct ovsshm_request *request)
 {
     struct file_volume *volume = volume_of(request);
+    bool flush = request->op == OVSSHM_OP_FLUSH;
     int error = ovsshm_load_relaxed(&volume->sync_error);
-    if (error && (request->op == OVSSHM_OP_FLUSH || (request->flags & OVSSHM_SQE_FUA))) {
+    if (error && (flush || (request->flags & OVSSHM_SQE_FUA))) {
         ovsshm_request_complete(request, error);
         return true;
     }
-    if (request->op != OVSSHM_OP_FLUSH) {
-        return false;
-    }
     uintptr_t changes = ovsshm_load_acquire(&volume->changes); /* pairs with F1 */
-    if (changes == ovsshm_load_acquire(&volume->changes_synced)) {
+    if (flush && changes == ovsshm_load_acquire(&volume->changes_synced)) {
         ovsshm_request_complete(request, 0);
         return true;
     }
-    file_private_set(request, FILE_DONE_BYTES, changes);
     return false;
 }
 
@@ -268,7 +265,7 @@ run_inline(struct file_group *group, struct ovsshm_request **requests, unsigned 
 {
     unsigned n = run_length(requests, count);
     for (unsigned i = 0; i < n; i++) {
-        ovsshm_file_request_begin(requests[i]);
+        (void)ovsshm_file_request_begin(requests[i]); /* never over: not of a direct volume */
     }
     if (n == 1 || !run_merged(requests, n)) {
         for (unsigned i = 0; i < n; i++) {
@@ -290,10 +287,18 @@ start(struct file_group *group, struct ovsshm_request **requests, unsigned count
         ovsshm_request_complete(request, block_status(request));
         return 1;
     }
-    ovsshm_file_request_begin(request);
-    if (!sync_is_over(request)) {
-        group->engine->start(group, request);
+    if (sync_is_over(request)) {
+        return 1;
     }
+    if (ovsshm_file_request_begin(request)) {
+        ovsshm_file_finish(request);
+        return 1;
+    }
+    if (request->op == OVSSHM_OP_FLUSH) {
+        file_private_set(request, FILE_DONE_BYTES,
+                         ovsshm_load_acquire(&volume_of(request)->changes));
+    }
+    group->engine->start(group, request);
     return 1;
 }
 

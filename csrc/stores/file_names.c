@@ -64,8 +64,8 @@ ovsshm_file_open_parent(int root_fd, const char *path, bool make, const char **l
     if (fd < 0) {
         return -errno;
     }
-    const char *slash;
-    for (; (slash = strchr(path, '/')); path = slash + 1) {
+    *leaf = strrchr(path, '/') ? strrchr(path, '/') + 1 : path;
+    for (const char *slash; (slash = strchr(path, '/')); path = slash + 1) {
         char name[OVSSHM_NAME_BYTES];
         size_t length = (size_t)(slash - path);
         memcpy(name, path, length);
@@ -77,7 +77,6 @@ ovsshm_file_open_parent(int root_fd, const char *path, bool make, const char **l
         }
         fd = next;
     }
-    *leaf = path;
     return fd;
 }
 
@@ -90,7 +89,7 @@ ovsshm_file_prune(int root_fd, const char *path)
         *slash = '\0';
         const char *leaf;
         int fd = ovsshm_file_open_parent(root_fd, directory, false, &leaf);
-        int rc = fd < 0 ? fd : unlinkat(fd, leaf, AT_REMOVEDIR);
+        int rc = fd < 0 ? -1 : unlinkat(fd, leaf, AT_REMOVEDIR);
         if (rc == 0) {
             fsync(fd); /* an empty directory that comes back after a crash does no harm */
         }

@@ -143,8 +143,9 @@ failed(const char *what, const char *volume, const char *snapshot, int rc,
 /* ---- create --------------------------------------------------------------------------------- */
 
 /*
- * Stamps it with the time, or later: after the newest one, which may have come in the same tick of
- * the clock or before it was set back.  File systems that keep whole seconds get the next second.
+ * Stamps it with the time and syncs it.  If need be with a later time: after the newest snapshot,
+ * which may have come in the same tick of the clock or before it was set back.  File systems that
+ * keep whole seconds get the next second.
  */
 static int
 stamp(int fd, int64_t newest_ns)
@@ -156,10 +157,9 @@ stamp(int fd, int64_t newest_ns)
         wanted = newest_ns + 1;
     }
     for (int attempt = 0; attempt < 2; attempt++) {
-        struct timespec times[2];
+        struct timespec at = {wanted / NS_PER_S, wanted % NS_PER_S};
         struct stat st;
-        times[0] = times[1] = (struct timespec){wanted / NS_PER_S, wanted % NS_PER_S};
-        if (futimens(fd, times) || fstat(fd, &st)) {
+        if (futimens(fd, (struct timespec[]){at, at}) || fstat(fd, &st)) {
             return -errno;
         }
         if (mtime_ns(&st) > newest_ns) {
@@ -249,6 +249,9 @@ replace(struct file_store *fs, struct file_tmp *tmp, const char *volume, const c
                 volume, strerror(errno));
     }
     close(old);
+    if (fsync(tmp->fd)) {
+        return -errno;
+    }
     return ovsshm_file_tmp_rename(fs, tmp, fs->pool_fd, volume);
 }
 

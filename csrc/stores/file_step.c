@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -18,12 +20,54 @@ enum phase {
 };
 
 /* Never written, so it costs one page of zeroes however long it is. */
-static char zeroes[256 << 10];
+_Alignas(4096) static char zeroes[256 << 10];
 
 static struct file_store *
 store_of(const struct ovsshm_request *request)
 {
     return (struct file_store *)request->volume->store;
+}
+
+static const struct file_volume *
+volume_of(const struct ovsshm_request *request)
+{
+    return (const struct file_volume *)request->volume;
+}
+
+static bool
+is_direct_volume(const struct ovsshm_request *request)
+{
+    return volume_of(request)->direct_fd >= 0;
+}
+
+/*
+ * Where a hole begins or ends inside of a page, the kernel zeroes a part of the page in the cache,
+ * which then is dirty: beside direct writes that must not be.  So there holes consist of pages.
+ */
+static uint64_t
+hole_align(const struct ovsshm_request *request)
+{
+    return is_direct_volume(request) ? store_of(request)->hole_align : 1;
+}
+
+static uint64_t
+hole_begin(const struct ovsshm_request *request)
+{
+    uint64_t align = hole_align(request);
+    return (request->offset_bytes + align - 1) / align * align;
+}
+
+static uint64_t
+hole_end(const struct ovsshm_request *request)
+{
+    uint64_t end = request->offset_bytes + request->length_bytes;
+    return end - end % hole_align(request);
+}
+
+static bool
+is_hole_aligned(const struct ovsshm_request *request)
+{
+    return (request->offset_bytes | request->length_bytes) % hole_align(request) == 0;
 }
 
 static enum phase
@@ -34,6 +78,9 @@ first_phase(const struct ovsshm_request *request)
     case OVSSHM_OP_FLUSH: return PHASE_SYNC;
     case OVSSHM_OP_DISCARD: return PHASE_PUNCH;
     case OVSSHM_OP_WRITE_ZEROES:
+        if (!is_hole_aligned(request)) {
+            return PHASE_FILL;
+        }
         if (fs->can_punch && ((request->flags & OVSSHM_SQE_MAY_UNMAP) || !fs->can_zero)) {
             return PHASE_PUNCH;
         }
@@ -42,46 +89,83 @@ first_phase(const struct ovsshm_request *request)
     }
 }
 
-void
+static bool
+is_memory_aligned(const struct ovsshm_request *request)
+{
+    uintptr_t places = 0;
+    for (unsigned i = 0; i < request->iov_count; i++) {
+        places |= (uintptr_t)request->iov[i].iov_base | request->iov[i].iov_len;
+    }
+    return places % store_of(request)->direct_memory_align == 0;
+}
+
+/* From offset_bytes + done_bytes to the end: the part a direct write or read would do. */
+static bool
+is_range_aligned(const struct ovsshm_request *request, uint64_t done_bytes)
+{
+    uint64_t ends = (request->offset_bytes + done_bytes) | (request->length_bytes - done_bytes);
+    return ends % store_of(request)->direct_offset_align == 0;
+}
+
+static bool
+end_with(struct ovsshm_request *request, int64_t result)
+{
+    free((void *)file_private_get(request, FILE_BOUNCE));
+    file_private_set(request, FILE_RESULT, (uintptr_t)result);
+    return true;
+}
+
+/* The data of a write in memory that is aligned: FILE_BOUNCE. */
+static bool
+bounce(struct ovsshm_request *request)
+{
+    void *copy;
+    if (posix_memalign(&copy, OVSSHM_PAGE_BYTES, request->length_bytes)) {
+        return end_with(request, -ENOMEM);
+    }
+    char *to = copy;
+    for (unsigned i = 0; i < request->iov_count; i++) {
+        memcpy(to, request->iov[i].iov_base, request->iov[i].iov_len);
+        to += request->iov[i].iov_len;
+    }
+    request->iov[0] = (struct iovec){copy, request->length_bytes};
+    request->iov_count = 1;
+    file_private_set(request, FILE_BOUNCE, (uintptr_t)copy);
+    return false;
+}
+
+bool
 ovsshm_file_request_begin(struct ovsshm_request *request)
 {
     file_private_set(request, FILE_NEXT, 0);
     file_private_set(request, FILE_PHASE, first_phase(request));
     file_private_set(request, FILE_DONE_BYTES, 0);
-    file_private_set(request, FILE_RESULT, 0);
-}
-
-/* Direct I/O needs all of it aligned; the last part of a short transfer may no longer be. */
-static bool
-is_direct(const struct ovsshm_request *request, uint64_t done_bytes)
-{
-    const struct file_store *fs = store_of(request);
-    if (((const struct file_volume *)request->volume)->direct_fd < 0) {
-        return false;
+    file_private_set(request, FILE_BOUNCE, 0);
+    if (request->op == OVSSHM_OP_DISCARD && hole_begin(request) >= hole_end(request)) {
+        return end_with(request, 0);
     }
-    uint64_t ends = (request->offset_bytes + done_bytes) | (request->length_bytes - done_bytes);
-    if (ends % fs->direct_offset_align) {
-        return false;
+    if (request->op == OVSSHM_OP_WRITE && is_direct_volume(request) &&
+        is_range_aligned(request, 0) && !is_memory_aligned(request)) {
+        return bounce(request);
     }
-    uintptr_t places = 0;
-    for (unsigned i = 0; i < request->iov_count; i++) {
-        places |= (uintptr_t)request->iov[i].iov_base | request->iov[i].iov_len;
-    }
-    return places % fs->direct_memory_align == 0;
+    return false;
 }
 
 static void
 get_data(const struct ovsshm_request *request, struct file_step *step)
 {
-    const struct file_volume *volume = (const struct file_volume *)request->volume;
+    const struct file_volume *volume = volume_of(request);
     uint64_t done = file_private_get(request, FILE_DONE_BYTES);
-    bool direct = is_direct(request, done);
+    bool direct =
+        is_direct_volume(request) && is_range_aligned(request, done) && is_memory_aligned(request);
     bool write = request->op == OVSSHM_OP_WRITE;
     /*
-     * Beside direct I/O a buffered write goes to the disk at once: a dirty page that a direct write
-     * then fails to invalidate would count as a write-back error.
+     * Beside direct I/O the cache stays clean: a dirty page that a direct write meets would be
+     * written back over it, and counts as a write-back error.  What is not aligned there is the end
+     * of a volume that ends within a block, and only there a write goes through the cache.
      */
-    bool sync = write && ((request->flags & OVSSHM_SQE_FUA) || (volume->direct_fd >= 0 && !direct));
+    bool sync =
+        write && ((request->flags & OVSSHM_SQE_FUA) || (is_direct_volume(request) && !direct));
     *step = (struct file_step){
         .kind = write ? FILE_STEP_WRITE : FILE_STEP_READ,
         .fd = direct ? volume->direct_fd : volume->fd,
@@ -95,13 +179,14 @@ get_data(const struct ovsshm_request *request, struct file_step *step)
 static void
 get_fill(const struct ovsshm_request *request, struct file_step *step)
 {
+    const struct file_volume *volume = volume_of(request);
     uint64_t done = file_private_get(request, FILE_DONE_BYTES);
     uint64_t left = request->length_bytes - done;
-    const struct file_volume *volume = (const struct file_volume *)request->volume;
+    bool direct = is_direct_volume(request) && is_range_aligned(request, done);
     *step = (struct file_step){
         .kind = FILE_STEP_WRITE,
-        .fd = volume->fd,
-        .flags = volume->direct_fd >= 0 ? RWF_DSYNC : 0, /* as in get_data */
+        .fd = direct ? volume->direct_fd : volume->fd,
+        .flags = is_direct_volume(request) && !direct ? RWF_DSYNC : 0,
         .iov = &step->zeroes,
         .iov_count = 1,
         .zeroes = {zeroes, left < sizeof(zeroes) ? left : sizeof(zeroes)},
@@ -109,30 +194,36 @@ get_fill(const struct ovsshm_request *request, struct file_step *step)
     };
 }
 
-void
-ovsshm_file_step_get(const struct ovsshm_request *request, struct file_step *step)
+static void
+get_allocate(const struct ovsshm_request *request, enum phase phase, struct file_step *step)
 {
     static const int modes[] = {
         [PHASE_PUNCH] = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
         [PHASE_ZERO] = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE,
         [PHASE_RESERVE] = FALLOC_FL_KEEP_SIZE,
     };
-    enum phase phase = file_private_get(request, FILE_PHASE);
-    if (phase == PHASE_DATA) {
-        get_data(request, step);
-        return;
-    }
-    if (phase == PHASE_FILL) {
-        get_fill(request, step);
-        return;
-    }
+    /* Only a discard may be not aligned here: what is beside the pages it covers stays. */
     *step = (struct file_step){
-        .kind = phase == PHASE_SYNC ? FILE_STEP_SYNC : FILE_STEP_ALLOCATE,
-        .fd = ((const struct file_volume *)request->volume)->fd,
-        .flags = phase == PHASE_SYNC ? 0 : modes[phase],
-        .offset_bytes = request->offset_bytes,
-        .length_bytes = request->length_bytes,
+        .kind = FILE_STEP_ALLOCATE,
+        .fd = volume_of(request)->fd,
+        .flags = modes[phase],
+        .offset_bytes = hole_begin(request),
+        .length_bytes = hole_end(request) - hole_begin(request),
     };
+}
+
+void
+ovsshm_file_step_get(const struct ovsshm_request *request, struct file_step *step)
+{
+    enum phase phase = file_private_get(request, FILE_PHASE);
+    switch (phase) {
+    case PHASE_DATA: get_data(request, step); break;
+    case PHASE_FILL: get_fill(request, step); break;
+    case PHASE_SYNC:
+        *step = (struct file_step){.kind = FILE_STEP_SYNC, .fd = volume_of(request)->fd};
+        break;
+    default: get_allocate(request, phase, step); break;
+    }
 }
 
 int64_t
@@ -166,13 +257,6 @@ advance(struct ovsshm_request *request, uint64_t bytes)
         iov->iov_len -= part;
         bytes -= part;
     }
-}
-
-static bool
-end_with(struct ovsshm_request *request, int64_t result)
-{
-    file_private_set(request, FILE_RESULT, (uintptr_t)result);
-    return true;
 }
 
 static bool

@@ -141,8 +141,5 @@ ovsshm_file_copy(int from, int to, uint64_t deadline_ns)
     if (rc == -EOPNOTSUPP || rc == -ENOTTY || rc == -EXDEV || rc == -EINVAL || rc == -ENOSYS) {
         rc = copy_sparse(from, to, st.st_size, deadline_ns);
     }
-    if (rc) {
-        return rc;
-    }
-    return fsync(to) ? -errno : 0;
+    return rc;
 }

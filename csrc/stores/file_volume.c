@@ -18,6 +18,16 @@ ovsshm_file_usable_bytes(uint64_t file_bytes)
     return file_bytes - file_bytes % OVSSHM_SECTOR_BYTES;
 }
 
+/*
+ * Direct writes and writes through the page cache must not meet in a page, so beside direct I/O all
+ * requests are fit for it.
+ */
+uint32_t
+ovsshm_file_block_bytes(const struct file_store *fs)
+{
+    return fs->direct ? fs->direct_offset_align : 1;
+}
+
 /* Why it could not be opened, in words. */
 static int
 open_error(struct file_store *fs, const char *name, int rc, struct ovsshm_error *error)
@@ -131,7 +141,7 @@ ovsshm_file_volume_stat(struct ovsshm_store *store, const char *name,
     *info = (struct ovsshm_volume_info){
         .size_bytes = ovsshm_file_usable_bytes((uint64_t)st.st_size),
         .allocated_bytes = (uint64_t)st.st_blocks * 512,
-        .block_bytes = 1,
+        .block_bytes = ovsshm_file_block_bytes(fs),
         .snapshots = ovsshm_file_snapshot_count(fs, name),
     };
     strcpy(info->name, name);
@@ -226,7 +236,7 @@ ovsshm_file_volume_open(struct ovsshm_store *store, const char *name,
         return open_error(fs, name, rc, error);
     }
     volume->base.store = store;
-    volume->base.block_bytes = 1;
+    volume->base.block_bytes = ovsshm_file_block_bytes(fs);
     volume->fd = volume->direct_fd = -1;
     strcpy(volume->name, name);
     ovsshm_file_volume_use(volume, fd, direct_fd, (uint64_t)st.st_size);

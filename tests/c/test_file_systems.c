@@ -103,6 +103,7 @@ check_programs(void)
     check_program("test_file_names");
     check_program("test_file_io");
     check_program("test_file_snapshot");
+    check_program("test_file_crash");
 }
 
 /* ---- reflink --------------------------------------------------------------------------------- */
