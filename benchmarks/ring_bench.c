@@ -117,7 +117,6 @@ static void *
 pp_answer(void *arg)
 {
     (void)arg;
-    pin(last_cpu());
     for (unsigned i = 1; i < 2 * PP_ROUND_TRIPS; i += 2) {
         while (__atomic_load_n(&pp_word, __ATOMIC_ACQUIRE) != i) {
         }
@@ -131,12 +130,18 @@ static double
 pp_ns(void)
 {
     pthread_t thread;
-    cpu_set_t before;
+    pthread_attr_t attributes;
+    cpu_set_t before, last;
     sched_getaffinity(0, sizeof(before), &before);
+    CPU_ZERO(&last);
+    CPU_SET(last_cpu(), &last);
+    pthread_attr_init(&attributes);
+    pthread_attr_setaffinity_np(&attributes, sizeof(last), &last);
     pp_word = 0;
-    if (last_cpu() == 0 || pthread_create(&thread, NULL, pp_answer, NULL)) {
+    if (last_cpu() == 0 || pthread_create(&thread, &attributes, pp_answer, NULL)) {
         return 0;
     }
+    pthread_attr_destroy(&attributes);
     pin(0);
     double start = clock_s(CLOCK_MONOTONIC);
     for (unsigned i = 1; i < 2 * PP_ROUND_TRIPS; i += 2) {
@@ -303,6 +308,21 @@ report(const struct bench_case *bench, struct sample *samples, unsigned count)
            m->iops * bench->bytes / 1e9, m->doorbells, m->sleeps);
 }
 
+/* Writes all of the volume, so that no sample pays for first touching memory. */
+static void
+fill(struct ovsshm_volume *volume)
+{
+    struct ovsshm_io io = {.op = OVSSHM_OP_WRITE, .length_bytes = 1048576};
+    io.buffer = ovsshm_buffer_alloc(volume, io.length_bytes);
+    memset(io.buffer, 1, io.length_bytes);
+    for (; io.offset_bytes < VOLUME_BYTES; io.offset_bytes += io.length_bytes) {
+        if (ovsshm_queue_run(ovsshm_volume_queue(volume, 0), &io) < 0) {
+            die("fill", ovsshm_reason());
+        }
+    }
+    ovsshm_buffer_free(volume, io.buffer);
+}
+
 static void
 measure(const struct options *options, const char *path, pid_t server)
 {
@@ -319,6 +339,7 @@ measure(const struct options *options, const char *path, pid_t server)
         ovsshm_open(conn, "bench", &params, &volume)) {
         die("client", ovsshm_reason());
     }
+    fill(volume);
     clock_getcpuclockid(server, &server_clock);
     if (options->pinned) {
         pin(0);
