@@ -727,7 +727,7 @@ test_a_file_cut_short_behind_our_back_is_an_error(void)
 int
 main(void)
 {
-    test_begin(300);
+    test_begin(270);
     EACH_WAY(test_data_of_any_alignment_comes_back);
     EACH_WAY(test_random_operations_match_a_model);
     EACH_WAY(test_batches_of_neighbours);

@@ -261,7 +261,7 @@ check_full(const char *type)
 int
 main(void)
 {
-    test_begin(900);
+    test_begin(270);
     if (geteuid() != 0) {
         test_skip("mounting needs root");
     }
