@@ -8,7 +8,8 @@
 #include "atomic.h"
 
 #define BUDGET_START_NS 10000
-#define PREEMPTED_NS 30000 /* a poll takes 0.1 us; nothing of ours takes this long */
+#define CAP_NS_MAX 1000000000000 /* keeps ticks within 64 bits */
+#define PREEMPTED_NS 30000       /* a poll takes 0.1 us; nothing of ours takes this long */
 #define PREEMPTED_PAUSE_NS 3000000
 
 static uint64_t
@@ -26,6 +27,23 @@ ovsshm_ticks(void)
     return __builtin_ia32_rdtsc();
 }
 
+/* One instant on both clocks: of several tries the one that nothing came between. */
+static void
+both_clocks(uint64_t *ticks, uint64_t *ns)
+{
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 8; i++) {
+        uint64_t before = ovsshm_ticks();
+        uint64_t then = clock_ns();
+        uint64_t gap = ovsshm_ticks() - before;
+        if (gap < least) {
+            least = gap;
+            *ticks = before + gap / 2;
+            *ns = then;
+        }
+    }
+}
+
 /* Ticks per 1024 ns, measured once; two threads that race here measure the same thing. */
 static uint64_t
 tick_rate(void)
@@ -33,13 +51,12 @@ tick_rate(void)
     static uint64_t rate;
     uint64_t known = ovsshm_load_relaxed(&rate);
     if (known == 0) {
-        uint64_t ns = clock_ns();
-        uint64_t ticks = ovsshm_ticks();
-        uint64_t elapsed;
+        uint64_t ticks, ns, ticks_end, ns_end;
+        both_clocks(&ticks, &ns);
         do {
-            elapsed = clock_ns() - ns;
-        } while (elapsed < 200000);
-        known = (ovsshm_ticks() - ticks) * 1024 / elapsed;
+            both_clocks(&ticks_end, &ns_end);
+        } while (ns_end - ns < 200000);
+        known = (ticks_end - ticks) * 1024 / (ns_end - ns);
         known = known ? known : 1;
         ovsshm_store_relaxed(&rate, known);
     }
@@ -75,6 +92,7 @@ ovsshm_own_cpu(void)
 void
 ovsshm_waiter_init(struct ovsshm_waiter *w, uint64_t cap_ns)
 {
+    cap_ns = cap_ns < CAP_NS_MAX ? cap_ns : CAP_NS_MAX;
     *w = (struct ovsshm_waiter){.cap = ovsshm_ticks_from_ns(cap_ns)};
     w->budget = w->cap;
 }
