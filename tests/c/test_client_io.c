@@ -556,6 +556,51 @@ test_queues_work_side_by_side_in_threads(void)
     }
 }
 
+static void *
+grow_step_by_step(void *arg)
+{
+    struct ovsshm_volume_info info;
+    struct ovsshm_msg_event event;
+    uint64_t bytes = ovsshm_volume_bytes(arg);
+    for (unsigned i = 1; i <= 300; i++) {
+        CHECK_EQ(ovsshm_volume_resize(arg, bytes + i * 512), 0);
+        CHECK_EQ(ovsshm_volume_stat(arg, &info), 0);
+        CHECK_EQ(info.size_bytes, bytes + i * 512);
+        ovsshm_volume_event(arg, &event);
+    }
+    return NULL;
+}
+
+static void *
+ask_again_and_again(void *arg)
+{
+    struct ovsshm_volume_info info;
+    for (unsigned i = 0; i < 300; i++) {
+        CHECK_EQ(ovsshm_volume_stat(arg, &info), 0);
+    }
+    return NULL;
+}
+
+/* Replies and events on the socket that sleeping queues watch too. */
+static void
+test_calls_and_sleeping_queues_share_a_session(void)
+{
+    CHECK_EQ(ovsshm_create(conn, "busy", QUEUES * DEPTH * 512), 0);
+    struct ovsshm_volume *v = volume_open("busy", (struct ovsshm_open_params){
+                                                      .mode = OVSSHM_MODE_WRITE,
+                                                      .depth = DEPTH,
+                                                      .spin_ns_max = UINT64_MAX,
+                                                  });
+    pthread_t threads[2] = {test_thread(grow_step_by_step, v), test_thread(ask_again_and_again, v)};
+    pipeline(ovsshm_volume_queue(v, 0), DEPTH, 0, 2000);
+    test_join(threads[0]);
+    test_join(threads[1]);
+    CHECK_EQ(ovsshm_volume_state(v), 0);
+    ovsshm_close(v);
+    while (ovsshm_remove(conn, "busy") == -EBUSY) {
+    }
+}
+
 int
 main(void)
 {
@@ -573,6 +618,7 @@ main(void)
     RUN(test_growing_is_seen_without_a_call);
     RUN(test_depths_from_1_to_4096);
     RUN(test_queues_work_side_by_side_in_threads);
+    RUN(test_calls_and_sleeping_queues_share_a_session);
     server_end();
     return 0;
 }
