@@ -16,10 +16,11 @@ from typing import Any
 
 import pytest
 import wire
+from conftest import ServerProcess
 from hostile import Attack, Stage, resident_bytes, running_stage
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rawclient import Ended, RawVolume
+from rawclient import Ended, RawClient, RawVolume
 
 ROUNDS = 40
 KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate(2)
@@ -288,3 +289,38 @@ def test_sessions_do_not_grow_the_server(stage: Stage) -> None:
     if "bare_server" in stage.server.process.args[0]:
         return  # ASan keeps freed memory for a while on purpose; its leak check comes at the end
     assert grown < GROWTH_BYTES_MAX
+
+
+@pytest.mark.parametrize("lists", ["extents", "segments"])
+def test_lists_in_flight_cost_bounded_memory(
+    lists: str, server: Callable[..., ServerProcess]
+) -> None:
+    """The store never answers, so everything that is taken stays in flight."""
+    options = ["inner=memory", "never-op=block-status,read"]
+    process = server("--store", "fault", *(f"--store-option={option}" for option in options))
+    with RawClient(process.socket) as client:
+        client.create("target", 1 << 20)
+        before = resident_bytes(process.pid)
+        volume = client.open("target", queues=8, depth=4096)
+        volume.put(0, wire.pack("segment", length_bytes=16) * 1024)
+        entry = {
+            "extents": wire.pack(
+                "sqe", op=wire.OP_BLOCK_STATUS, length_bytes=512, buffer_bytes=16384
+            ),
+            "segments": wire.pack(
+                "sqe",
+                op=wire.OP_READ,
+                flags=wire.SQE_SEGMENTS,
+                segment_count=1024,
+                length_bytes=16384,
+            ),
+        }[lists]
+        for queue in volume.queues:
+            for _ in range(4096):
+                queue.push(entry)
+            queue.publish()
+        for queue in volume.queues:
+            while queue.words.sq_head < 16:  # it takes no more than these
+                client.status()
+        assert resident_bytes(process.pid) - before < GROWTH_BYTES_MAX
+    process.kill()

@@ -110,7 +110,7 @@ take_segments(struct queue *queue, const struct ovsshm_sqe *e, struct request *r
             return 0;
         }
         request->segments = count;
-        queue->segments_in_flight += count;
+        queue->elements_in_flight += count;
     }
     const unsigned char *list = queue->arena + e->buffer_offset;
     for (uint32_t i = 0; i < count; i++) {
@@ -141,10 +141,14 @@ take_extents(struct queue *queue, const struct ovsshm_sqe *e, struct request *re
     }
     count = count < EXTENTS_MAX ? count : EXTENTS_MAX;
     request->io.extents = calloc(count, sizeof(struct ovsshm_extent));
+    if (!request->io.extents) {
+        request->result = -ENOMEM;
+        return 0;
+    }
     request->io.extents_max = count;
     request->buffer_offset = e->buffer_offset;
-    request->result = -ENOMEM;
-    return request->io.extents != NULL;
+    queue->elements_in_flight += count;
+    return 1;
 }
 
 static int
@@ -237,10 +241,11 @@ void
 srv_entry_release(struct queue *queue, struct request *request)
 {
     if (request->segments) {
-        queue->segments_in_flight -= request->segments;
+        queue->elements_in_flight -= request->segments;
         free(request->io.iov);
     }
     if (request->io.extents) {
+        queue->elements_in_flight -= request->io.extents_max;
         free(request->io.extents);
     }
 }

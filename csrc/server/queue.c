@@ -62,12 +62,16 @@ take_count(struct queue *queue)
     return available;
 }
 
-/* Long segment lists cost memory of ours while they are in flight. */
+/* Lists of segments and extents cost memory of ours while they are in flight. */
 static inline bool
 must_wait(const struct queue *queue, const struct ovsshm_sqe *entry)
 {
-    return queue->segments_in_flight && entry->flags & OVSSHM_SQE_SEGMENTS &&
-           (uint64_t)queue->segments_in_flight + entry->segment_count > QUEUE_SEGMENTS_IN_FLIGHT;
+    uint64_t elements = entry->flags & OVSSHM_SQE_SEGMENTS
+                            ? entry->segment_count
+                            : entry->buffer_bytes / sizeof(struct ovsshm_extent);
+    elements = elements < OVSSHM_SEGMENTS_MAX ? elements : OVSSHM_SEGMENTS_MAX;
+    return queue->elements_in_flight && elements &&
+           queue->elements_in_flight + elements > QUEUE_ELEMENTS_IN_FLIGHT;
 }
 
 /* Check, then hand to the store by way of the batch, or complete at once. */

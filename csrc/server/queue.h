@@ -21,7 +21,7 @@
 #include "shared/waiter.h"
 
 #define QUEUE_SEGMENTS_INLINE 4 /* longer lists are allocated for the request's life */
-#define QUEUE_SEGMENTS_IN_FLIGHT (16 * OVSSHM_SEGMENTS_MAX)
+#define QUEUE_ELEMENTS_IN_FLIGHT (16 * OVSSHM_SEGMENTS_MAX)
 
 struct reactor;
 struct session;
@@ -63,10 +63,10 @@ struct queue {
     struct request *requests; /* depth of them; those from `fresh` on are untouched */
     uint32_t fresh;
     uint32_t depth;
-    uint32_t in_flight; /* taken and not completed */
-    uint32_t segments_in_flight;
-    uint32_t unpublished;       /* completions */
-    uint32_t unpublished_bytes; /* moved by them */
+    uint32_t in_flight;          /* taken and not completed */
+    uint32_t elements_in_flight; /* of lists of segments and extents */
+    uint32_t unpublished;        /* completions */
+    uint32_t unpublished_bytes;  /* moved by them */
     uint32_t block_bytes;
     uint32_t server_cpu; /* as last published */
     bool dirty;          /* in the reactor's list: has completions to announce */
