@@ -3,11 +3,12 @@
  * The smallest driver that shows the preload works: "ovstiny:" is 1 MiB of 'O', and
  * "ovstiny:environment" refuses to open, saying what of the preload is left in the environment.
  */
+#include "qemu/osdep.h" /* QEMU's headers want it first */
+
 #include "block/block_int.h"
 #include "qapi/error.h"
 #include "qapi/qmp/qdict.h"
 #include "qemu/module.h"
-#include "qemu/osdep.h"
 #include "qemu/units.h"
 
 static void
