@@ -55,7 +55,7 @@ class Common:
 
 def common_options(function: Function) -> Function:
     def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-        if value:
+        if value not in (None, False):  # not given: what stands before the command holds
             setattr(ctx.ensure_object(Common), param.name or "", value)
 
     function = click.option(

@@ -157,9 +157,9 @@ srv_connection_end(struct connection *c, int status, const char *format, ...)
     vsnprintf(reason, sizeof(reason), format, args);
     va_end(args);
     srv_log(&server->params.log,
-            status == -EPROTO ? OVSSHM_LOG_WARNING
-            : c->session      ? OVSSHM_LOG_INFO
-                              : OVSSHM_LOG_DEBUG,
+            status == -EPROTO || status == -EACCES ? OVSSHM_LOG_WARNING
+            : c->session                           ? OVSSHM_LOG_INFO
+                                                   : OVSSHM_LOG_DEBUG,
             "pid %d (%s): connection ended: %s", (int)c->peer.pid, c->peer.program, reason);
     if (status < 0 && c->greeted) {
         (void)send_event(c, OVSSHM_EVENT_ENDED, status, reason);
@@ -173,6 +173,9 @@ srv_connection_end(struct connection *c, int status, const char *format, ...)
     if (c->busy && c->command.session) {
         c->command.session->socket_fd = -1;
     }
+    /* A child that the embedder forked may have copies of the socket: closing alone is not enough. */
+    (void)epoll_ctl(server->control.epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
+    (void)shutdown(c->fd, SHUT_RDWR);
     close(c->fd);
     c->fd = -1;
     pthread_mutex_unlock(&server->registry.lock);

@@ -15,21 +15,21 @@
 #define COMMAND(job_pointer) container_of(job_pointer, struct command, job)
 #define STORE(command) ((command)->job.server->store)
 
-/* A sentence for what the store did not explain. */
+/* What is missing is said in the same words by all calls and stores; else the store's go first. */
 static int
 failed(struct command *c, int rc, const char *verb)
 {
     const char *name = c->job.volume ? c->job.volume->name : "";
+    if (rc == -ENOENT) {
+        return srv_error(&c->error, rc, "volume \"%.200s\" does not exist", name);
+    }
     if (rc >= 0 || c->error.reason[0]) {
         return rc;
     }
-    switch (rc) {
-    case -ENOENT: return srv_error(&c->error, rc, "volume \"%.200s\" does not exist", name);
-    case -EEXIST: return srv_error(&c->error, rc, "volume \"%.200s\" exists already", name);
-    default:
-        return srv_error(&c->error, rc, "cannot %s volume \"%.150s\": %s", verb, name,
-                         strerror(-rc));
+    if (rc == -EEXIST) {
+        return srv_error(&c->error, rc, "volume \"%.200s\" exists already", name);
     }
+    return srv_error(&c->error, rc, "cannot %s volume \"%.150s\": %s", verb, name, strerror(-rc));
 }
 
 static int
@@ -37,19 +37,20 @@ snapshot_failed(struct command *c, int rc, const char *verb)
 {
     const char *name = c->in.snapshot.snapshot;
     struct ovsshm_volume_info info;
-    if (rc >= 0 || c->error.reason[0]) {
-        return rc;
-    }
-    if (rc == -EEXIST) {
-        return srv_error(&c->error, rc, "snapshot \"%.200s\" exists already", name);
-    }
     if (rc == -ENOENT && STORE(c)->type->volume_stat(STORE(c), c->job.volume->name, &info) == 0) {
         return srv_error(&c->error, rc, "volume \"%.100s\" has no snapshot \"%.100s\"",
                          c->job.volume->name, name);
     }
-    return rc == -ENOENT ? failed(c, rc, verb)
-                         : srv_error(&c->error, rc, "cannot %s snapshot \"%.150s\": %s", verb, name,
-                                     strerror(-rc));
+    if (rc == -ENOENT) {
+        return failed(c, rc, verb);
+    }
+    if (rc == -EEXIST) {
+        return srv_error(&c->error, rc, "snapshot \"%.200s\" exists already", name);
+    }
+    if (rc >= 0 || c->error.reason[0]) {
+        return rc;
+    }
+    return srv_error(&c->error, rc, "cannot %s snapshot \"%.150s\": %s", verb, name, strerror(-rc));
 }
 
 static int
