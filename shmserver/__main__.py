@@ -26,6 +26,12 @@ def checked(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
         raise click.BadParameter(str(error), ctx, param) from None
 
 
+def not_empty(ctx: click.Context, param: click.Parameter, text: str | None) -> str | None:
+    if text == "":
+        raise click.BadParameter("must not be empty", ctx, param)
+    return text
+
+
 def setting(option: str, metavar: str, help_text: str) -> Decorator:
     """An option for the setting of the same name."""
     return click.option(option, metavar=metavar, callback=checked, help=help_text)
@@ -71,7 +77,7 @@ class DaemonCommand(click.Command):
             ):
                 formatter.write_text(line)
         with formatter.section("Units"):
-            formatter.write_text("SIZE: bytes, or a number with K, M, G (powers of 1024)")
+            formatter.write_text("SIZE: bytes, or a number with K, M, G or T (powers of 1024)")
             formatter.write_text("DURATION: seconds, or a number with ns, us, ms, s, m, h")
         with formatter.section("Signals"):
             formatter.write_text("SIGTERM, SIGINT: drain and exit 0; a second one ends at once")
@@ -89,7 +95,12 @@ class DaemonCommand(click.Command):
     "Where clients connect.  [default: $OVS_SHM_SOCKET, else /run/openvstorage/shm.sock for root, "
     "else $XDG_RUNTIME_DIR/openvstorage/shm.sock]",
 )
-@click.option("--config", metavar="FILE", help="vPool configuration (JSON); options go over it.")
+@click.option(
+    "--config",
+    metavar="FILE",
+    callback=not_empty,
+    help="vPool configuration (JSON); options go over it.",
+)
 @setting("--store", "NAME", "Holds the data: a store named below, or PATH.so.  [default: file]")
 @click.option(
     "--store-option",
@@ -136,6 +147,7 @@ class DaemonCommand(click.Command):
 @click.option(
     "--ready-file",
     metavar="PATH",
+    callback=not_empty,
     help="Write the process id there once clients can connect; removed at the end.",
 )
 @setting("--log-level", "LEVEL", "error, warning, info or debug; to stderr.  [default: info]")

@@ -12,6 +12,7 @@ import weakref
 
 from libc.stdint cimport uint64_t
 from libc.stdlib cimport calloc, free
+from libc.string cimport memset
 from posix.types cimport gid_t, uid_t
 
 from shmserver.shm_server cimport *
@@ -75,7 +76,7 @@ def default_socket() -> str:
     cdef char path[4096]
     cdef int rc = ovsshm_default_socket(path, sizeof(path))
     if rc < 0:
-        raise OSError(-rc, "no default socket: neither $OVS_SHM_SOCKET nor $XDG_RUNTIME_DIR is set")
+        raise OSError(-rc, ovsshm_reason().decode("utf-8", "replace"))
     return os.fsdecode(path)
 
 
@@ -108,7 +109,7 @@ cdef const ovsshm_store_type *_load_store(path) except NULL:
 cdef const ovsshm_store_type *_find_store(name) except NULL:
     if "/" in name or name.endswith(".so"):
         return _load_store(name)
-    kind = ovsshm_store_find(name.encode())
+    kind = ovsshm_store_find(os.fsencode(name))
     if kind == NULL:
         known = ", ".join(one[0] for one in stores())
         raise OSError(
@@ -163,8 +164,9 @@ cdef class Server:
         cdef ovsshm_store_params params
         cdef int rc
         error.reason[0] = 0
+        memset(&params, 0, sizeof(params))
         self.store_type = _find_store(name)
-        pairs = [(str(key).encode(), str(value).encode()) for key, value in options.items()]
+        pairs = [(os.fsencode(str(key)), os.fsencode(str(value))) for key, value in options.items()]
         pool_bytes = None if pool is None else os.fsencode(pool)
         cdef ovsshm_store_option *c_options = <ovsshm_store_option *>calloc(
             len(pairs) + 1, sizeof(ovsshm_store_option))
@@ -174,7 +176,6 @@ cdef class Server:
             for i, (key, value) in enumerate(pairs):
                 c_options[i].key = key
                 c_options[i].value = value
-            params.pool = NULL
             if pool_bytes is not None:
                 params.pool = pool_bytes
             params.options = c_options
@@ -196,6 +197,7 @@ cdef class Server:
         cdef uid_t *c_uids = <uid_t *>calloc(len(uids) + 1, sizeof(uid_t))
         cdef gid_t *c_gids = <gid_t *>calloc(len(gids) + 1, sizeof(gid_t))
         error.reason[0] = 0
+        memset(&params, 0, sizeof(params))
         try:
             if c_uids == NULL or c_gids == NULL:
                 raise MemoryError

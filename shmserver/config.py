@@ -15,7 +15,14 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+)
 from pydantic_core import ErrorDetails
 
 from shmclient.console import Failure
@@ -83,18 +90,23 @@ def _owner(value: object) -> tuple[int, int]:
     return (user_id(user) if user else UNCHANGED_ID, group_id(group) if group else UNCHANGED_ID)
 
 
-def _no_nul(text: str) -> str:
-    if "\0" in text:
-        raise ValueError(f"must not have a NUL character: {_json(text)}")
-    return text
+def _text(value: object) -> str:
+    """A string that C can have; not UTF-8 is fine, as for the names of files."""
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {_json(value)}")
+    if "\0" in value:
+        raise ValueError(f"must not have a NUL character: {_json(value)}")
+    return value
+
+
+def _name(value: object) -> str:
+    if value == "":
+        raise ValueError("must not be empty")
+    return _text(value)
 
 
 def _option_value(value: object) -> str:
-    if isinstance(value, str):
-        return _no_nul(value)
-    if isinstance(value, bool | int | float):
-        return _json(value)
-    raise ValueError(f"must be a string or a number, not {_json(value)}")
+    return _json(value) if isinstance(value, bool | int | float) else _text(value)
 
 
 Flag = Annotated[bool, BeforeValidator(_flag)]
@@ -104,7 +116,8 @@ DurationNs = Annotated[
 ]
 User = Annotated[int, BeforeValidator(user_id)]
 Group = Annotated[int, BeforeValidator(group_id)]
-Name = Annotated[str, Field(min_length=1), AfterValidator(_no_nul)]
+Name = Annotated[str, PlainValidator(_name)]
+OptionValue = Annotated[str, PlainValidator(_option_value)]
 
 
 class Section(BaseModel):
@@ -117,7 +130,7 @@ class ShmServer(Section):
     pool: Name | None = None
     socket: Name | None = None
     store: Name = "file"
-    store_options: dict[Name, Annotated[str, BeforeValidator(_option_value)]] = {}
+    store_options: dict[Name, OptionValue] = {}
     reactors: int = Field(0, ge=0, le=64)
     depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
     queues_max: int = Field(0, ge=0, le=QUEUES_MAX)

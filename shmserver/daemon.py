@@ -74,8 +74,13 @@ def _make_server(settings: Settings) -> Server:
 def _default_socket() -> str:
     """The default path; its directory is ours to make, as nobody else may have had a reason to."""
     path = default_socket()
+    directory = Path(path).parent
     if path != os.environ.get("OVS_SHM_SOCKET"):
-        Path(path).parent.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        try:
+            directory.mkdir(mode=0o755 if os.geteuid() == 0 else 0o700, exist_ok=True)
+        except OSError as error:
+            reason = f'cannot make "{directory}" for the default socket: {error.strerror}'
+            raise OSError(error.errno, reason) from error
     return path
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Telling others that the server is ready: a file descriptor, a file, systemd."""
 
+import fcntl
 import os
 import socket
 from contextlib import suppress
@@ -16,10 +17,7 @@ class Readiness:
         self._fd = fd
         self._file = Path(file) if file is not None else None
         if fd is not None:
-            try:
-                os.fstat(fd)
-            except OSError as error:
-                raise Failure(f"cannot use --ready-fd {fd}: {error.strerror}") from error
+            _check_writable(fd)
 
     def ready(self) -> None:
         # The file first: who reads the descriptor may look for it next.
@@ -47,6 +45,15 @@ class Readiness:
         except OSError as error:
             draft.unlink(missing_ok=True)
             raise Failure(f'cannot write --ready-file "{file}": {error.strerror}') from error
+
+
+def _check_writable(fd: int) -> None:
+    try:
+        mode = fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_ACCMODE
+    except OSError as error:
+        raise Failure(f"cannot use --ready-fd {fd}: {error.strerror}") from error
+    if mode == os.O_RDONLY:
+        raise Failure(f"cannot use --ready-fd {fd}: it is not open for writing")
 
 
 def _tell_systemd(message: bytes) -> None:

@@ -6,6 +6,7 @@ from posix.types cimport gid_t, uid_t
 
 cdef extern from "openvstorage/shm.h" nogil:
     int ovsshm_default_socket(char *path, size_t path_bytes)
+    const char *ovsshm_reason()
 
 cdef extern from "openvstorage/shm_server.h" nogil:
     enum:

@@ -90,8 +90,8 @@ def test_shm_interface_switched_off_is_refused(tmp_path, off):
         ("shm_server", "depth_max", "deep", "valid integer"),
         ("shm_server", "depth_max", 4097, "less than or equal to 4096"),
         ("shm_server", "depth_max", None, "integer"),
-        ("shm_server", "socket", 7, "valid string"),
-        ("shm_server", "pool", "", "at least 1 character"),
+        ("shm_server", "socket", 7, "must be a string, not 7"),
+        ("shm_server", "pool", "", "must not be empty"),
         ("shm_server", "pool", "/a\0b", "NUL"),
         ("shm_server", "socket_owner", "4294967295", "no user"),
         ("shm_server", "drain_timeout", "9999999999h", "292 years"),
@@ -114,6 +114,11 @@ def test_bad_value_is_named_with_its_path(tmp_path, section, key, value, said):
 def test_bad_element_is_named_with_its_index(tmp_path):
     (line,) = refusal(tmp_path, {"shm_server": {"allow_users": ["root", "no-such-user"]}})
     assert line == 'shm_server.allow_users.1: there is no user "no-such-user"'
+
+
+def test_bad_store_option_is_named_with_its_key(tmp_path):
+    (line,) = refusal(tmp_path, {"shm_server": {"store_options": {"engine": None}}})
+    assert line == "shm_server.store_options.engine: must be a string, not null"
 
 
 def test_section_that_is_no_object_is_named(tmp_path):

@@ -188,6 +188,12 @@ def test_servers_with_different_pools_live_side_by_side(server, tmp_path):
     assert second.client_json("info", "vol")["size_bytes"] == 2 << 20
 
 
+def test_pool_may_have_a_name_that_is_not_utf8(server, tmp_path):
+    pool = tmp_path / os.fsdecode(b"caf\xe9")
+    pool.mkdir()
+    server("--pool", pool).client("create", "vol", "1M")
+
+
 def test_second_server_on_the_pool_is_refused(server, pool, short_dir):
     first = server("--pool", pool)
     result = start_refused(short_dir / "other.sock", "--pool", str(pool))

@@ -2,6 +2,7 @@
 """What `shmserver` refuses to start with: a message that names thing and cause, exit 1 or 2."""
 
 import json
+import os
 import re
 import socket
 
@@ -82,6 +83,37 @@ def test_store_of_another_interface_is_refused(short_dir):
 def test_unknown_store_option_is_named(short_dir, pool, store):
     options = ("--store", store, "--pool", str(pool), "--store-option", "no-such-option=1")
     assert "no-such-option" in start_refused(short_dir / "s.sock", *options)
+
+
+def test_option_that_is_not_utf8_is_refused_like_any_other(short_dir):
+    option = os.fsdecode(b"no-such-\xff=1")
+    message = start_refused(short_dir / "s.sock", "--store", "memory", "--store-option", option)
+    assert 'store "memory" has no option' in message
+    assert "no store" in start_refused(short_dir / "s.sock", "--store", os.fsdecode(b"\xff"))
+
+
+def test_default_socket_that_cannot_be_is_explained(short_dir):
+    argv = [SHMSERVER, "--store", "memory"]
+    long = run(argv, env={"OVS_SHM_SOCKET": "/" + "x" * 5000}, check=False)
+    assert long.returncode == 1
+    assert "does not fit" in long.stderr
+    if os.geteuid() == 0:
+        argv = ["setpriv", "--reuid=65534", "--clear-groups", *argv]
+    absent = short_dir / "absent"
+    result = run(argv, env={"OVS_SHM_SOCKET": "", "XDG_RUNTIME_DIR": str(absent)}, check=False)
+    assert result.returncode == 1
+    assert f'cannot make "{absent}/openvstorage" for the default socket' in result.stderr
+
+
+@pytest.mark.parametrize("option", ["--ready-file", "--config", "--pool", "--socket"])
+def test_empty_path_is_refused(option):
+    assert f"Invalid value for '{option}': must not be empty" in misused(option, "")
+
+
+def test_ready_fd_that_cannot_be_written_is_named(short_dir):
+    message = start_refused(short_dir / "s.sock", "--store", "memory", "--ready-fd", "0")
+    assert "--ready-fd 0" in message
+    assert "serving" not in message
 
 
 def test_socket_in_a_missing_directory_is_named(short_dir):
