@@ -892,6 +892,9 @@ static int coroutine_fn ovs_co_pdiscard(BlockDriverState *bs, int64_t offset,
         },
     };
 
+    if (!QEMU_IS_ALIGNED(offset | bytes, bs->bl.request_alignment)) {
+        return -ENOTSUP;        /* less than a block, split off by the caller */
+    }
     return ovs_co_request(bs, &req);
 }
 

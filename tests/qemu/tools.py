@@ -115,6 +115,26 @@ class Daemon(Qmp):
         self._errors.seek(0)
         return self._errors.read()
 
+    @property
+    def socket(self) -> socket.socket:
+        """Readable when QEMU has said something that nobody has heard."""
+        return self._socket
+
+    def send(self, command: str, **arguments: Any) -> None:
+        """As execute(), the answer is for answer()."""
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
+        self._stream.write(json.dumps({"execute": command, "arguments": named}) + "\n")
+        self._stream.flush()
+
+    def answer(self, command: str) -> Any:
+        while True:
+            message = self._receive()
+            if "error" in message:
+                raise QmpError(f"{command}: {message['error']['desc']}")
+            if "return" in message:
+                return message["return"]
+            self.events.append(message)
+
     def wait_event(self, name: str) -> dict[str, Any]:
         """The next event of that name, also one that came on the way; it is taken."""
         while True:
