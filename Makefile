@@ -19,7 +19,7 @@ help: ## This text
 
 .PHONY: demo
 demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; compare with NBD and FUSE
-	python scripts/demo.py
+	@python scripts/demo.py
 
 .PHONY: test
 test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run every test
@@ -27,12 +27,12 @@ test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run 
 
 .PHONY: lib
 lib: build-deps ## The C libraries, in build/release
-	$(MAKE) --no-print-directory -C csrc all
+	@$(MAKE) --no-print-directory -C csrc all
 
 .PHONY: install
 install: ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
-	$(MAKE) --no-print-directory -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
-	if [ -e build/qemu/block-openvstorage.so ]; then \
+	@$(MAKE) --no-print-directory -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
+	@if [ -e build/qemu/block-openvstorage.so ]; then \
 	    $(MAKE) --no-print-directory -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
 	else \
 	    echo 'note: "make preload" first to install ovs-qemu as well'; \
@@ -40,16 +40,16 @@ install: ## Libraries, headers, man pages, and the driver for the stock QEMU: PR
 
 .PHONY: preload
 preload: qemu-deps lib ## The driver for the distribution's own QEMU, in build/qemu
-	$(MAKE) --no-print-directory -C qemu-patches/preload
+	@$(MAKE) --no-print-directory -C qemu-patches/preload
 
 .PHONY: qemu
 qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
-	scripts/install-debs qemu-build
+	@scripts/install-debs qemu-build
 	scripts/build-qemu
 
 .PHONY: lint
 lint: test-deps venv ## ruff, types, clang-format, clang warnings, static analysis
-	scripts/lint
+	@scripts/lint
 
 .PHONY: lib-tests
 lib-tests: lib
@@ -57,20 +57,19 @@ lib-tests: lib
 	nice $(MAKE) -j2 -C csrc VARIANT=asan tests
 	nice $(MAKE) -j2 -C csrc VARIANT=tsan tests
 
-
 .PHONY: venv
 venv: build-deps
-	scripts/venv $(VENV)
+	@scripts/venv $(VENV)
 
 .PHONY: build-deps qemu-deps demo-deps test-deps
 build-deps:
-	scripts/install-debs build
+	@scripts/install-debs build
 qemu-deps:
-	scripts/install-debs build qemu
+	@scripts/install-debs build qemu
 demo-deps:
-	scripts/install-debs build qemu guest demo
+	@scripts/install-debs build qemu guest demo
 test-deps:
-	scripts/install-debs build qemu guest demo test
+	@scripts/install-debs build qemu guest demo test
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (caches outside of it stay)

@@ -66,7 +66,10 @@ def measure(
     """All peers on all workloads, interleaved; a peer that cannot run is named and left out."""
     workloads = tuple(workloads)
     records: list[Record] = []
-    with ExitStack() as stack, Progress(console=console, transient=True) as progress:
+    with (
+        ExitStack() as stack,
+        Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
+    ):
         running: list[peers.Peer] = []
         for name, make in makers.items():
             try:
