@@ -55,8 +55,7 @@ struct ovs_context_t {
     struct legacy_buffers buffers;
 };
 
-/* One I/O, from submission to ovs_aio_finish(); those of the synchronous calls live on the stack.
- */
+/* One I/O, from submission to ovs_aio_finish(); that of a synchronous call is on the stack. */
 struct ovs_aio_request {
     struct ovsshm_io io;
     struct legacy_session *session;
@@ -92,8 +91,7 @@ ssize_t legacy_result(int64_t rc);
 int legacy_name_check(const char *name);
 int legacy_timespec_check(const struct timespec *deadline); /* NULL is good */
 
-/* As ovsshm_connect() to the default socket; -ECONNREFUSED for all ways of there being no server.
- */
+/* Connects to the default socket; -ECONNREFUSED for all ways of there being no server. */
 int legacy_connect(struct ovsshm_conn **conn);
 
 /* Rounds up to whole sectors; -EFBIG when there is no such volume. */
@@ -141,7 +139,7 @@ void legacy_session_callback_returned(struct legacy_session *session);
 
 /* ---- completions ------------------------------------------------------------------------- */
 
-/* Starts a thread that takes no signals.  0 or -ENOMEM. */
+/* Starts a thread that takes no signals of the process.  0 or -ENOMEM. */
 int legacy_thread_start(pthread_t *thread, void *(*main)(void *), void *arg);
 
 /* Before a request with a callback is accepted: there is a thread to run it.  0 or -ENOMEM. */
@@ -151,11 +149,11 @@ int legacy_callbacks_prepare(void);
 void legacy_callback_queue(struct ovs_completion *completion, int64_t result);
 
 /*
- * For a session that is closed inside of a callback: take a callback that is due and run it (NULL:
- * there is none, or this is not a thread of ours); how many callbacks of it this thread is in;
- * forget the session.
+ * For a session that is closed inside of a callback: take a callback of it that is due and run it
+ * (NULL: there is none, or this is not a thread of ours); how many callbacks of it this thread is
+ * in; forget the session.
  */
-struct ovs_completion *legacy_callback_take(void);
+struct ovs_completion *legacy_callback_take(const struct legacy_session *session);
 void legacy_callback_run(struct ovs_completion *completion);
 unsigned legacy_callback_depth(const struct legacy_session *session);
 void legacy_callback_forget(const struct legacy_session *session);

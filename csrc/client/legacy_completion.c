@@ -4,13 +4,13 @@
  *
  * A callback may block, submit, release its completion and close its context, so it runs without
  * any lock and the completion is not touched after it.  Threads are started when callbacks are due
- * and nobody is idle, up to the limit, and joined when the library is unloaded.
+ * and nobody is idle, up to the limit, and joined when the library is unloaded.  A child after fork
+ * has none of them and starts its own.
  */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/types.h>
 
 #include "client/reason.h"
 #include "legacy.h"
@@ -25,7 +25,7 @@ struct pool_thread {
     bool busy; /* in a callback */
 };
 
-static struct pool {
+struct pool {
     pthread_mutex_t lock;
     pthread_cond_t due; /* a callback is, or stop */
     struct ovs_completion *first;
@@ -33,11 +33,16 @@ static struct pool {
     unsigned queued;
     unsigned idle;
     unsigned count;
-    unsigned limit; /* 0: not read yet */
+    unsigned limit;
     bool stop;
-    pid_t owner; /* a child after fork has no threads to join */
     struct pool_thread threads[THREADS_MAX];
-} pool = {.lock = PTHREAD_MUTEX_INITIALIZER, .due = PTHREAD_COND_INITIALIZER};
+};
+
+#define POOL_EMPTY \
+    { \
+        .lock = PTHREAD_MUTEX_INITIALIZER, .due = PTHREAD_COND_INITIALIZER \
+    }
+static struct pool pool = POOL_EMPTY;
 
 /* The callbacks that this thread is in: more than one when a callback helps others to run. */
 struct callback_frame {
@@ -63,12 +68,18 @@ legacy_callback_run(struct ovs_completion *completion)
     }
 }
 
+/* The first that is due; with a session, the first of that one. */
 static struct ovs_completion *
-take_locked(void)
+take_locked(const struct legacy_session *session)
 {
-    struct ovs_completion *completion = pool.first;
+    struct ovs_completion **link = &pool.first;
+    while (*link && session && (*link)->session != session) {
+        link = &(*link)->next;
+    }
+    struct ovs_completion *completion = *link;
     if (completion) {
-        pool.first = completion->next;
+        *link = completion->next;
+        pool.last = completion->next ? pool.last : link;
         pool.queued--;
     }
     return completion;
@@ -81,7 +92,7 @@ pool_thread_main(void *arg)
     is_pool_thread = true;
     pthread_mutex_lock(&pool.lock);
     while (!pool.stop) {
-        struct ovs_completion *completion = take_locked();
+        struct ovs_completion *completion = take_locked(NULL);
         if (!completion) {
             pool.idle++;
             pthread_cond_wait(&pool.due, &pool.lock);
@@ -109,9 +120,14 @@ thread_limit(void)
 int
 legacy_thread_start(pthread_t *thread, void *(*main)(void *), void *arg)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before); /* signals are the program's business */
+    /* Signals are the program's business, except those that a callback brings upon itself. */
+    static const int own[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+    sigset_t blocked, before;
+    sigfillset(&blocked);
+    for (unsigned i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+        sigdelset(&blocked, own[i]);
+    }
+    pthread_sigmask(SIG_SETMASK, &blocked, &before);
     int rc = pthread_create(thread, NULL, main, arg);
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return rc == 0 ? 0 : ovsshm_reason_literal(-ENOMEM, "cannot start a thread");
@@ -134,7 +150,6 @@ legacy_callbacks_prepare(void)
     int rc = 0;
     if (pool.count == 0) {
         pool.limit = thread_limit();
-        ovsshm_store_relaxed(&pool.owner, getpid());
         rc = thread_add_locked();
     }
     pthread_mutex_unlock(&pool.lock);
@@ -178,15 +193,27 @@ legacy_callback_forget(const struct legacy_session *session)
 }
 
 struct ovs_completion *
-legacy_callback_take(void)
+legacy_callback_take(const struct legacy_session *session)
 {
     if (!is_pool_thread) {
         return NULL;
     }
     pthread_mutex_lock(&pool.lock);
-    struct ovs_completion *completion = take_locked();
+    struct ovs_completion *completion = take_locked(session);
     pthread_mutex_unlock(&pool.lock);
     return completion;
+}
+
+/* In the child, where the lock may be one that a thread of the parent held. */
+static void
+pool_after_fork(void)
+{
+    pool = (struct pool)POOL_EMPTY;
+}
+
+static void __attribute__((constructor)) pool_watch_fork(void)
+{
+    (void)pthread_atfork(NULL, NULL, pool_after_fork);
 }
 
 /*
@@ -195,9 +222,6 @@ legacy_callback_take(void)
  */
 static void __attribute__((destructor)) pool_stop(void)
 {
-    if (ovsshm_load_relaxed(&pool.owner) != getpid()) {
-        return;
-    }
     pthread_mutex_lock(&pool.lock);
     pool.stop = true;
     pthread_cond_broadcast(&pool.due);
@@ -257,8 +281,9 @@ ovs_aio_wait_completion(ovs_completion_t *completion, const struct timespec *tim
         rc = timeout ? pthread_cond_timedwait(&completion->cond, &completion->lock, timeout)
                      : pthread_cond_wait(&completion->cond, &completion->lock);
     }
+    bool signalled = completion->signalled;
     pthread_mutex_unlock(&completion->lock);
-    return rc == 0 ? 0 : (int)legacy_result(-EAGAIN);
+    return signalled ? 0 : (int)legacy_result(-EAGAIN);
 }
 
 int

@@ -39,7 +39,7 @@ legacy_volume_bytes(uint64_t *size_bytes)
     uint64_t over = *size_bytes % OVSSHM_SECTOR_BYTES;
     uint64_t rounded = over ? *size_bytes + (OVSSHM_SECTOR_BYTES - over) : *size_bytes;
     if (rounded < *size_bytes || ovsshm_size_check(rounded)) {
-        return -EFBIG;
+        return ovsshm_reason_literal(-EFBIG, "a volume has at most 2^63 - 1 bytes");
     }
     *size_bytes = rounded;
     return 0;
@@ -81,10 +81,12 @@ ovs_ctx_new(const ovs_ctx_attr_t *attr)
     return ctx;
 }
 
-static bool
-oflag_ok(int oflag)
+static int
+oflag_check(int oflag)
 {
-    return oflag == O_RDONLY || oflag == O_WRONLY || oflag == O_RDWR;
+    return oflag == O_RDONLY || oflag == O_WRONLY || oflag == O_RDWR
+               ? 0
+               : ovsshm_reason_literal(-EINVAL, "oflag is O_RDONLY, O_WRONLY or O_RDWR");
 }
 
 /* Not when its server has gone: then it may be opened again. */
@@ -99,7 +101,7 @@ already_open(const ovs_ctx_t *ctx, const char *name)
 int
 ovs_ctx_init(ovs_ctx_t *ctx, const char *volume_name, int oflag)
 {
-    if (!ctx || legacy_name_check(volume_name) < 0 || !oflag_ok(oflag)) {
+    if (!ctx || legacy_name_check(volume_name) < 0 || oflag_check(oflag) < 0) {
         return (int)legacy_result(-EINVAL);
     }
     if (already_open(ctx, volume_name)) {

@@ -134,10 +134,10 @@ ovs_snapshot_list(ovs_ctx_t *ctx, const char *volume_name, ovs_snapshot_info_t *
         rc = snapshots_deliver(&all, snap_list, max_snaps);
     }
     free(all.entries);
+    rc = legacy_manage_end(conn, rc);
     if (rc >= 0) {
         errno = 0; /* callers tell an empty list from a failure by it */
     }
-    rc = legacy_manage_end(conn, rc);
     return rc;
 }
 

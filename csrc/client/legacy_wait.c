@@ -36,14 +36,19 @@ spin(struct legacy_session *s)
 static bool
 time_left(const struct timespec *deadline, struct timespec *left)
 {
-    clock_gettime(CLOCK_REALTIME, left);
-    left->tv_sec = deadline->tv_sec - left->tv_sec;
-    left->tv_nsec = deadline->tv_nsec - left->tv_nsec;
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    if (deadline->tv_sec < now.tv_sec ||
+        (deadline->tv_sec == now.tv_sec && deadline->tv_nsec <= now.tv_nsec)) {
+        return false;
+    }
+    left->tv_sec = deadline->tv_sec - now.tv_sec;
+    left->tv_nsec = deadline->tv_nsec - now.tv_nsec;
     if (left->tv_nsec < 0) {
         left->tv_sec--;
         left->tv_nsec += 1000000000;
     }
-    return left->tv_sec >= 0 && (left->tv_sec > 0 || left->tv_nsec > 0);
+    return true;
 }
 
 static void
@@ -194,14 +199,15 @@ legacy_reaper_start_locked(struct legacy_session *s)
 void
 legacy_reaper_wake_locked(struct legacy_session *s)
 {
-    if (is_busy(s) && !s->leading && legacy_reaper_start_locked(s) == 0) {
+    /* It must be there also when another leads, who leaves when its own request is done. */
+    if (is_busy(s) && legacy_reaper_start_locked(s) == 0 && !s->leading) {
         pthread_cond_broadcast(&s->changed);
     }
 }
 
 /*
  * Closing inside of a callback of this session: that one is not waited for, and if all threads of
- * the pool are in such callbacks, the others can only be run from here.
+ * the pool are in such callbacks, the session's others can only be run from here.
  */
 void
 legacy_drain_locked(struct legacy_session *s)
@@ -213,7 +219,7 @@ legacy_drain_locked(struct legacy_session *s)
             (void)lead(s, NULL, NULL);
             continue;
         }
-        struct ovs_completion *completion = legacy_callback_take();
+        struct ovs_completion *completion = legacy_callback_take(s);
         if (!completion) {
             pthread_cond_wait(&s->changed, &s->lock);
             continue;
