@@ -128,6 +128,7 @@ ovs_error(Error **errp, int ret, const char *reason, const char *fmt, ...)
 typedef struct OVSCall OVSCall;
 struct OVSCall {
     int (*func)(OVSCall *call, struct ovsshm_conn *conn);
+    AioContext *held;               /* its lock is released meanwhile, or NULL */
     struct ovsshm_volume *volume;   /* NULL: a management call */
     const OVSConfig *config;
     const char *name;               /* of a snapshot */
@@ -175,7 +176,7 @@ static int ovs_call(OVSCall *call)
     } else if (ctx == qemu_get_aio_context()) {
         thread_pool_submit_aio(aio_get_thread_pool(ctx), ovs_call_thread, call,
                                ovs_call_done, call);
-        AIO_WAIT_WHILE(NULL, !call->done);
+        AIO_WAIT_WHILE(call->held, !call->done);
     } else {
         ovs_call_thread(call);
     }
@@ -1244,13 +1245,14 @@ static int coroutine_fn ovs_co_create(BlockdevCreateOptions *options,
 
 /* ---- snapshots ---- */
 
-/* Of calls that have no way to return more than an errno. */
+/* Called with the AioContext's lock held, as the callbacks below are. */
 static int ovs_snapshot_call(BlockDriverState *bs, OVSCall *call,
                              const char *what, Error **errp)
 {
     BDRVOpenvstorageState *s = bs->opaque;
 
     call->config = &s->config;
+    call->held = bdrv_get_aio_context(bs);
     if (ovs_call(call) < 0) {
         ovs_error(errp, call->ret, call->reason,
                   "cannot %s snapshot '%s' of volume '%s'", what, call->name,

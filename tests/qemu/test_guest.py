@@ -115,6 +115,34 @@ umount /mnt
     assert qemu.server.client_json("info", "disk")["size_bytes"] == 128 * MIB
 
 
+@pytest.mark.parametrize("device", [ON_MAIN_LOOP, ON_IOTHREAD], ids=["main loop", "iothread"])
+def test_snapshots_come_and_go_under_a_writing_guest(qemu: Qemu, device: list[str]) -> None:
+    qemu.create("disk", "64M")
+    script = """
+set -e
+mkfs.ext4 -q /dev/vda
+mount /dev/vda /mnt
+(while [ ! -e /tmp/stop ]; do dd if=/dev/urandom of=/mnt/f bs=64k count=100 2>/dev/null; done) &
+echo writing
+read go
+touch /tmp/stop
+wait
+umount /mnt
+e2fsck -fn /dev/vda
+"""
+    with guest(qemu, *device).start(script, LIMIT_S) as running:
+        running.wait_for("writing")
+        for number in range(3):
+            running.qmp.execute("blockdev-snapshot-internal-sync", device="disk", name=f"s{number}")
+        running.qmp.execute("query-block")
+        running.qmp.execute("blockdev-snapshot-delete-internal-sync", device="disk", name="s1")
+        running.send("go")
+        result = running.finish()
+    assert result.status == 0, result.output
+    snapshots = qemu.server.client_json("snapshot", "list", "disk")
+    assert [snapshot["name"] for snapshot in snapshots] == ["s0", "s2"]
+
+
 # ---- a full disk -------------------------------------------------------------------------------
 
 

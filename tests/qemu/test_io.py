@@ -160,14 +160,24 @@ def test_zeroes_without_unmap_keep_the_space(qemu: Qemu) -> None:
     assert allocated(qemu, "vol") == full
 
 
+def test_zeroes_that_a_guest_writes_as_data_can_be_detected(qemu: Qemu) -> None:
+    qemu.create("vol", "8M")
+    qemu.io("openvstorage:vol", "write -P 1 0 8M")
+    full = allocated(qemu, "vol")
+    node = "driver=raw,detect-zeroes=unmap,discard=unmap,file.driver=openvstorage,file.volume=vol"
+    qemu.run("qemu-io", "--image-opts", "-c", "write -P 0 1M 4M", node)
+    assert full - allocated(qemu, "vol") == 4 * MIB
+
+
 # ---- sharing -----------------------------------------------------------------------------------
 
 
 def test_second_writer_is_refused_while_readers_share(qemu: Qemu) -> None:
     name = qemu.create("vol", "1M")
-    with session(qemu, name):
+    with session(qemu, name) as writer:
         refusal = qemu.refused("qemu-io", "-f", "raw", "-c", "write 0 512", name)
         assert "cannot open volume 'vol': Device or resource busy" in refusal
+        assert f"by pid {writer.process.pid} (qemu-io)" in refusal
         assert qemu.img_json("info", name)["virtual-size"] == MIB
         qemu.io(name, "read 0 1M", options=("-r",))
     qemu.io(name, "write -P 1 0 512")
