@@ -77,7 +77,7 @@ def measure(
                 qemu_bench.fill(peer, SIZE_BYTES)
                 running.append(peer)
             except peers.PeerUnavailable as reason:
-                console.print(f"[yellow]skipped {name}: {reason}")
+                console.print(f"   [yellow]skipped {name}: {reason}")
         counts: dict[tuple[str, Workload], int] = {}
         task = progress.add_task("measuring", total=rounds * len(running) * len(workloads))
         for number in range(rounds):

@@ -183,7 +183,7 @@ class Result:
 def race(page: Page, scratch: Path) -> list[Result]:
     """About ten seconds of qemu-img bench on our volume, NBD and FUSE, all in the page cache."""
     makers = {name: sidebyside.ALL_PEERS[name] for name in RACERS.values()}
-    with page.step("Race an NBD and a FUSE export of the same size with qemu-img bench", False):
+    with page.step("Race exports of the same size over NBD and FUSE, by qemu-img bench", False):
         records = sidebyside.measure(makers, LOADS.values(), 3, 0.28, page.console, scratch)
     results = []
     for load, workload in LOADS.items():
@@ -217,7 +217,7 @@ def standings(page: Page, results: list[Result]) -> None:
                 cheaper.append(one.cpu_us / ours.cpu_us)
                 color, times = "yellow", f"{faster[-1]:.1f} times"
             row = f"{one.racer:<14}{one.iops:>12,.0f}  [{color}]{bar}[/]"
-            page.line(f"   {row}{one.cpu_us:>8.1f} us{times:>18}")
+            page.line(f"   {row}{one.cpu_us:>8.1f} us{times:>18}".rstrip())
     page.line()
     if faster:
         page.line(
@@ -246,7 +246,7 @@ def demo(page: Page) -> None:
         results = race(page, directory)
     standings(page, results)
     page.line(
-        " All three in memory: the page cache of a file; nbdkit, over a Unix socket, its own."
+        " All disks were in memory: the page cache of a file, or nbdkit's own over a Unix socket."
     )
     page.line(f" {time.monotonic() - start:.0f} s in all. Nothing is left running.")
     page.line(" Next: README.md, 'Use it', and docs/QEMU.md.")
