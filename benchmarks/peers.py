@@ -120,7 +120,7 @@ def qsd_fuse(size_bytes: int, scratch: Path) -> Iterator[Peer]:
         image.touch()
         os.truncate(image, size_bytes)
         mount.touch()
-        export = f"type=fuse,id=e,node-name=n,mountpoint={mount},writable=on"
+        export = f"type=fuse,id=e,node-name=n,mountpoint={mount},writable=on,allow-other=off"
         argv = ["qemu-storage-daemon", "--blockdev"]
         argv += [f"driver=file,node-name=n,filename={image}", "--export", export]
         with _running(argv, lambda: mount.stat().st_size == size_bytes) as process:
