@@ -529,36 +529,49 @@ PYBIND11_MODULE(_native, m)
     py::class_<Volume> volume(m, "Volume", "An open volume.  Made by Connection.open().");
     context_manager(volume);
     volume.def_property_readonly("size_bytes", &Volume::size_bytes, "The size now.")
-        .def_property_readonly("limits", &Volume::limits)
-        .def("stat", &Volume::stat)
-        .def("resize", &Volume::resize, arg("size_bytes"))
-        .def("set_writable", &Volume::set_writable, arg("writable"))
-        .def("pread", &Volume::pread, arg("length_bytes"), arg("offset_bytes"))
-        .def("preadinto", &Volume::preadinto, arg("buffer"), arg("offset_bytes"))
+        .def_property_readonly("limits", &Volume::limits, "Fixed while it is open.")
+        .def("stat", &Volume::stat, "Ask the server about the volume.")
+        .def("resize", &Volume::resize, arg("size_bytes"), "Grow it.")
+        .def("set_writable", &Volume::set_writable, arg("writable"),
+             "Take the writer's role, or give it up.")
+        .def("pread", &Volume::pread, arg("length_bytes"), arg("offset_bytes"),
+             "Read; fewer bytes only at the end of the volume, none beyond it.")
+        .def("preadinto", &Volume::preadinto, arg("buffer"), arg("offset_bytes"),
+             "Read into a writable buffer; the number of bytes.")
         .def("pwrite", &Volume::pwrite, arg("data"), arg("offset_bytes"), py::kw_only(),
-             arg("fua") = false)
-        .def("flush", &Volume::flush)
-        .def("discard", &Volume::discard, arg("length_bytes"), arg("offset_bytes"))
+             arg("fua") = false,
+             "Write all of it; the number of bytes.  With fua it is durable when this returns.")
+        .def("flush", &Volume::flush, "Make durable what has been written.")
+        .def("discard", &Volume::discard, arg("length_bytes"), arg("offset_bytes"),
+             "Say that these bytes are not needed; what they read as afterwards is undefined.")
         .def("write_zeroes", &Volume::write_zeroes, arg("length_bytes"), arg("offset_bytes"),
-             py::kw_only(), arg("may_unmap") = true, arg("fua") = false)
-        .def("block_status", &Volume::block_status, arg("length_bytes"), arg("offset_bytes"));
+             py::kw_only(), arg("may_unmap") = true, arg("fua") = false,
+             "Make them read as zeroes, with may_unmap by giving up their space.")
+        .def("block_status", &Volume::block_status, arg("length_bytes"), arg("offset_bytes"),
+             "Extents from the offset on; they may end before the range does: ask again from there.");
 
     py::class_<Connection> connection(m, "Connection", "A connection to a server, for management.");
     context_manager(connection);
     connection.def(py::init<std::optional<py::str>>(), arg("socket") = py::none())
-        .def_property_readonly("hello", &Connection::hello)
-        .def("status", &Connection::status)
-        .def("create", &Connection::create, arg("name"), arg("size_bytes"))
-        .def("remove", &Connection::remove, arg("name"))
-        .def("resize", &Connection::resize, arg("name"), arg("size_bytes"))
+        .def_property_readonly("hello", &Connection::hello, "The server's limits and names.")
+        .def("status", &Connection::status, "Totals since the server started.")
+        .def("create", &Connection::create, arg("name"), arg("size_bytes"),
+             "Create a volume that reads as zeroes; sizes are multiples of 512.")
+        .def("remove", &Connection::remove, arg("name"), "Remove a volume and its snapshots.")
+        .def("resize", &Connection::resize, arg("name"), arg("size_bytes"), "Grow a volume.")
         .def("stat", &Connection::stat, arg("name"))
-        .def("list", &Connection::list)
+        .def("list", &Connection::list, "All volumes in order of name.")
         .def("snapshot_create", &Connection::snapshot_create, arg("volume"), arg("snapshot"),
-             py::kw_only(), arg("timeout_s") = 0)
-        .def("snapshot_rollback", &Connection::snapshot_rollback, arg("volume"), arg("snapshot"))
+             py::kw_only(), arg("timeout_s") = 0,
+             "Wait timeout_s for it to be safe, else TimeoutError; 0: for ever, below 0: not.")
+        .def("snapshot_rollback", &Connection::snapshot_rollback, arg("volume"), arg("snapshot"),
+             "Put the contents back; newer snapshots are dropped.")
         .def("snapshot_remove", &Connection::snapshot_remove, arg("volume"), arg("snapshot"))
-        .def("snapshot_is_synced", &Connection::snapshot_is_synced, arg("volume"), arg("snapshot"))
-        .def("snapshot_list", &Connection::snapshot_list, arg("volume"))
+        .def("snapshot_is_synced", &Connection::snapshot_is_synced, arg("volume"), arg("snapshot"),
+             "Is it safe in the store?")
+        .def("snapshot_list", &Connection::snapshot_list, arg("volume"), "Oldest first.")
         .def("open", &Connection::open, arg("name"), py::kw_only(), arg("writable") = false,
-             arg("depth") = 0, arg("arena_bytes") = 0);
+             arg("depth") = 0, arg("arena_bytes") = 0,
+             "Open a volume; one client at a time may have it writable, else EBUSY.  depth and\n"
+             "arena_bytes: requests in flight and shared memory, 0 for the defaults.");
 }
