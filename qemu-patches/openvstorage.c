@@ -128,7 +128,7 @@ ovs_error(Error **errp, int ret, const char *reason, const char *fmt, ...)
 typedef struct OVSCall OVSCall;
 struct OVSCall {
     int (*func)(OVSCall *call, struct ovsshm_conn *conn);
-    AioContext *held;               /* its lock is released meanwhile, or NULL */
+    AioContext *held;               /* unlocked meanwhile, or NULL */
     struct ovsshm_volume *volume;   /* NULL: a management call */
     const OVSConfig *config;
     const char *name;               /* of a snapshot */

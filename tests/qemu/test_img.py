@@ -7,6 +7,7 @@ says and with plain files.
 
 import os
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -205,9 +206,9 @@ def test_bad_snapshots_are_refused_by_name(qemu: Qemu) -> None:
     name = qemu.create("vol", "1M")
     qemu.img("snapshot", "-c", "one", name)
     again = qemu.refused("qemu-img", "snapshot", "-c", "one", name)
-    assert 'cannot create snapshot "one" of volume "vol": File exists' in again
+    assert re.search("cannot create snapshot.*one.*vol.*: File exists", again), again
     absent = qemu.refused("qemu-img", "snapshot", "-a", "absent", name)
-    assert "'absent' of volume 'vol': No such file or directory (volume \"vol\" has no" in absent
+    assert re.search("cannot .*absent.*vol.*: No such file or directory", absent), absent
     assert "absent" in qemu.refused("qemu-img", "snapshot", "-d", "absent", name)
     assert "Numerical result out of range" in qemu.refused(
         "qemu-img", "snapshot", "-c", "n" * 128, name
