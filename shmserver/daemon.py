@@ -3,6 +3,7 @@
 
 import logging
 import os
+import resource
 import signal
 import threading
 from pathlib import Path
@@ -24,6 +25,7 @@ def serve(settings: Settings, readiness: Readiness) -> None:
     """Serve until SIGTERM or SIGINT, then drain.  A second signal ends at once."""
     _start_logging(settings.log_level)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
+    _raise_descriptor_limit()
     server = _make_server(settings)
     try:
         server.start()
@@ -45,6 +47,12 @@ def _start_logging(level: str) -> None:
     for number in (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG):
         logging.addLevelName(number, logging.getLevelName(number).lower())
     log.setLevel(level.upper())
+
+
+def _raise_descriptor_limit() -> None:
+    """An open volume takes 2 descriptors per queue; the soft limit is low for select(2) only."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _make_server(settings: Settings) -> Server:

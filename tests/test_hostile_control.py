@@ -6,15 +6,18 @@ Each attack is made on the real daemon and on a server under ASan and UBSan, bes
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import resource
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import wire
+from conftest import ServerProcess
 from hostile import STAGES, Stage, running_stage
 from rawclient import Ended, RawClient, Refused
 
@@ -445,3 +448,37 @@ def test_ended_connection_answers_nothing_more(stage: Stage) -> None:
         client.wait_ended()
         with pytest.raises((Ended, BrokenPipeError, ConnectionResetError)):
             client.status()
+
+
+def test_daemon_uses_the_descriptors_it_may_have(server: Callable[..., ServerProcess]) -> None:
+    process = server("--store", "memory", command=["prlimit", "--nofile=128:4096"])
+    with RawClient(process.socket) as client, ExitStack() as stack:
+        client.create("target", 1 << 20)
+        for _ in range(4):
+            other = stack.enter_context(RawClient(process.socket))
+            other.open("target", mode=wire.MODE_READ, queues=64)
+
+
+def test_clients_that_use_up_the_descriptors_end_nobody(
+    server: Callable[..., ServerProcess],
+) -> None:
+    process = server("--store", "memory", command=["prlimit", "--nofile=256:256"])
+    with RawClient(process.socket) as witness:
+        witness.create("target", 1 << 20)
+        volume = witness.open("target")
+        before = len(os.listdir(f"/proc/{process.pid}/fd"))  # noqa: PTH208
+        with ExitStack() as stack:
+            refused = None
+            while refused is None:
+                try:
+                    other = stack.enter_context(RawClient(process.socket))
+                    other.open("target", mode=wire.MODE_READ, queues=16)
+                except (Refused, TimeoutError) as error:  # or not even accepted
+                    refused = error
+            assert isinstance(refused, TimeoutError) or refused.errno == errno.EMFILE
+            volume.write(0, b"still served")
+            assert volume.read(0, 12) == b"still served"
+        while len(os.listdir(f"/proc/{process.pid}/fd")) > before:  # noqa: PTH208
+            witness.status()
+        with RawClient(process.socket) as client:
+            client.open("target", mode=wire.MODE_READ, queues=16)
