@@ -30,7 +30,7 @@ lib: build-deps ## The C libraries, in build/release
 	@$(MAKE) --no-print-directory -C csrc all
 
 .PHONY: install
-install: ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
+install: build-deps ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
 	@$(MAKE) --no-print-directory -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 	@if [ -e build/qemu/block-openvstorage.so ]; then \
 	    $(MAKE) --no-print-directory -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
