@@ -154,7 +154,10 @@ struct ovsshm_store_type {
 
     /* Data path, all by the one reactor that owns the group. */
     int (*group_create)(struct ovsshm_store *store, void **group);
-    /* Afterwards the store touches no request of the group: each is completed, or forgotten. */
+    /*
+     * Stops what the group has under way.  After it the store must not touch a request of the
+     * group, also none that it still holds and has not completed: the server frees them.
+     */
     void (*group_destroy)(void *group);
     /* Starts requests of any volumes of this store; they may complete inside.  Must not block long.
      */
