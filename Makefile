@@ -23,7 +23,7 @@ demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; co
 
 .PHONY: test
 test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run every test
-	OVS_QEMU_BUILD="$$(scripts/build-qemu)" python -m pytest $(PYTEST_ARGS) tests
+	@OVS_QEMU_BUILD="$$(scripts/build-qemu)" python -m pytest $(PYTEST_ARGS) tests
 
 .PHONY: lib
 lib: build-deps ## The C libraries, in build/release
@@ -45,7 +45,7 @@ preload: qemu-deps lib ## The driver for the distribution's own QEMU, in build/q
 .PHONY: qemu
 qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
 	@scripts/install-debs qemu-build
-	scripts/build-qemu
+	@scripts/build-qemu
 
 .PHONY: lint
 lint: test-deps venv ## ruff, types, clang-format, clang warnings, static analysis
@@ -53,9 +53,9 @@ lint: test-deps venv ## ruff, types, clang-format, clang warnings, static analys
 
 .PHONY: lib-tests
 lib-tests: lib
-	nice $(MAKE) -j2 -C csrc VARIANT=release tests
-	nice $(MAKE) -j2 -C csrc VARIANT=asan tests
-	nice $(MAKE) -j2 -C csrc VARIANT=tsan tests
+	@nice $(MAKE) --no-print-directory -j2 -C csrc VARIANT=release tests
+	@nice $(MAKE) --no-print-directory -j2 -C csrc VARIANT=asan tests
+	@nice $(MAKE) --no-print-directory -j2 -C csrc VARIANT=tsan tests
 
 .PHONY: venv
 venv: build-deps
