@@ -40,7 +40,7 @@
 /* The event loop has other work to do, and may hold the big lock. */
 #define OVS_LOOP_NS_MAX             (200 * SCALE_US)
 #define OVS_LOOP_TURNS_UNTIMED      8
-#define OVS_LOOP_BATCH              64
+#define OVS_LOOP_BATCH              16
 
 #define OVS_EXTENTS_MAX             32
 #define OVS_SNAPSHOT_PAGE           64
