@@ -173,7 +173,7 @@ srv_connection_end(struct connection *c, int status, const char *format, ...)
     if (c->busy && c->command.session) {
         c->command.session->socket_fd = -1;
     }
-    /* A child that the embedder forked may have copies of the socket: closing alone is not enough. */
+    /* A child that the embedder has forked may hold copies: closing alone is not enough. */
     (void)epoll_ctl(server->control.epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     (void)shutdown(c->fd, SHUT_RDWR);
     close(c->fd);

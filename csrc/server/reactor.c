@@ -457,6 +457,47 @@ reactor_main(void *arg)
     return NULL;
 }
 
+/* Everything but the thread. */
+static int
+resources_open(struct reactor *reactor)
+{
+    int rc = srv_mailbox_init(&reactor->mailbox);
+    if (rc) {
+        return rc;
+    }
+    rc = srv_ringer_init(&reactor->ringer);
+    if (rc) {
+        srv_log(&reactor->params->log, OVSSHM_LOG_WARNING,
+                "no kernel AIO (errno %d): a hostile client can make ringing its doorbell block",
+                -rc);
+    }
+    reactor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    rc = reactor->epoll_fd < 0 ? -errno : 0;
+    if (rc) {
+        goto err_ringer;
+    }
+    rc = watch(reactor, reactor->mailbox.fd, &reactor->mailbox);
+    if (rc) {
+        goto err_epoll;
+    }
+    return 0;
+
+err_epoll:
+    close(reactor->epoll_fd);
+err_ringer:
+    srv_ringer_destroy(&reactor->ringer);
+    srv_mailbox_destroy(&reactor->mailbox);
+    return rc;
+}
+
+static void
+resources_close(struct reactor *reactor)
+{
+    close(reactor->epoll_fd);
+    srv_ringer_destroy(&reactor->ringer);
+    srv_mailbox_destroy(&reactor->mailbox);
+}
+
 int
 srv_reactor_start(struct reactor *reactor, struct ovsshm_store *store,
                   const struct ovsshm_server_params *params)
@@ -467,21 +508,13 @@ srv_reactor_start(struct reactor *reactor, struct ovsshm_store *store,
     TAILQ_INIT(&reactor->queues);
     LIST_INIT(&reactor->quiets);
     ovsshm_waiter_init(&reactor->store_waiter, spin_ns == UINT64_MAX ? 0 : spin_ns);
-    int rc = srv_mailbox_init(&reactor->mailbox);
+    int rc = resources_open(reactor);
     if (rc) {
         return rc;
     }
-    rc = srv_ringer_init(&reactor->ringer);
-    if (rc) {
-        srv_log(&params->log, OVSSHM_LOG_WARNING,
-                "no kernel AIO (errno %d): a hostile client can make ringing its doorbell block",
-                -rc);
-    }
-    reactor->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    rc = reactor->epoll_fd < 0 ? -errno : watch(reactor, reactor->mailbox.fd, &reactor->mailbox);
     struct start start = {.reactor = reactor};
     srv_gate_init(&start.started, 1);
-    rc = rc ? rc : -pthread_create(&reactor->thread, NULL, reactor_main, &start);
+    rc = -pthread_create(&reactor->thread, NULL, reactor_main, &start);
     if (rc == 0) {
         srv_gate_wait(&start.started, UINT64_MAX);
         rc = start.rc;
@@ -491,11 +524,7 @@ srv_reactor_start(struct reactor *reactor, struct ovsshm_store *store,
     }
     srv_gate_destroy(&start.started);
     if (rc) {
-        if (reactor->epoll_fd >= 0) {
-            close(reactor->epoll_fd);
-        }
-        srv_mailbox_destroy(&reactor->mailbox);
-        srv_ringer_destroy(&reactor->ringer);
+        resources_close(reactor);
     }
     return rc;
 }
@@ -505,8 +534,6 @@ srv_reactor_stop(struct reactor *reactor)
 {
     srv_mailbox_post(&reactor->mailbox, &reactor->stop);
     pthread_join(reactor->thread, NULL);
-    close(reactor->epoll_fd);
-    srv_mailbox_destroy(&reactor->mailbox);
-    srv_ringer_destroy(&reactor->ringer);
+    resources_close(reactor);
     return reactor->dropped;
 }

@@ -5,6 +5,7 @@
  * hand, against the memory store; a bystander works all the time.
  */
 #define _GNU_SOURCE
+#include <fcntl.h>
 #include <sched.h>
 
 #include "server_test.h"
@@ -17,7 +18,9 @@ static struct ovsshm_volume *bystander;
 static void
 setup(void)
 {
-    st_start_memory();
+    /* One reactor, so that the bystander has the same. */
+    st_start(st_store(&ovsshm_store_memory, "", NULL),
+             (struct ovsshm_server_params){.reactors = 1});
     manager = connect_ok();
     CHECK_EQ(ovsshm_create(manager, "target", VOLUME_BYTES), 0);
     CHECK_EQ(ovsshm_create(manager, "other", MIB), 0);
@@ -357,6 +360,37 @@ test_client_that_scribbles_on_its_segment_lists_harms_nobody(void)
     }
 }
 
+/* Doorbells are shared with the client: it can fill them, drain them and make them block. */
+static void
+test_client_that_spoils_its_doorbells_blocks_nobody(void)
+{
+    const uint64_t full = UINT64_MAX - 1;
+    struct raw_session s = raw_open("target", OVSSHM_MODE_READ, 8);
+    for (int i = 0; i < 50; i++) {
+        ovsshm_doorbell_clear(s.client_fd);
+        CHECK_EQ(write(s.client_fd, &full, sizeof(full)), sizeof(full));
+        CHECK_EQ(fcntl(s.client_fd, F_SETFL, 0), 0);
+        ovsshm_store_release(&s.memory.words->client_armed, 1);
+        raw_submit(&s, entry(OVSSHM_OP_FLUSH, 0, 0));
+        while (ovsshm_ring_available(&s.cq) == 0) {
+            sched_yield();
+        }
+        s.cq.own++;
+        ovsshm_ring_publish(&s.cq);
+        check_bystander();
+        CHECK_EQ(fcntl(s.client_fd, F_SETFL, O_NONBLOCK), 0);
+    }
+    CHECK_EQ(fcntl(s.server_fd, F_SETFL, 0), 0);
+    ovsshm_doorbell_ring(s.server_fd); /* for nothing */
+    ovsshm_doorbell_clear(s.server_fd);
+    for (int i = 0; i < 50; i++) {
+        ovsshm_doorbell_ring(s.server_fd);
+        CHECK_EQ(raw_run(&s, entry(OVSSHM_OP_FLUSH, 0, 0)), 0);
+        check_bystander();
+    }
+    raw_close(&s);
+}
+
 static void
 test_block_status_extents_go_to_the_client(void)
 {
@@ -400,6 +434,7 @@ main(void)
     RUN(test_client_reads_and_writes_by_segments);
     RUN(test_client_without_the_segments_feature_may_not_use_them);
     RUN(test_client_that_scribbles_on_its_segment_lists_harms_nobody);
+    RUN(test_client_that_spoils_its_doorbells_blocks_nobody);
     RUN(test_block_status_extents_go_to_the_client);
     ovsshm_close(bystander);
     ovsshm_disconnect(manager);
