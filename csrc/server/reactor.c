@@ -73,6 +73,21 @@ submit(struct reactor *reactor)
     }
 }
 
+/* Nothing else to do: look at the one ring, rather than at clocks, mail and the list of queues. */
+static void
+look_a_while(const struct reactor *reactor, const struct queue *queue)
+{
+    if (reactor->in_flight || TAILQ_FIRST(&reactor->polled) != queue || TAILQ_NEXT(queue, polled)) {
+        return;
+    }
+    for (int i = 0; i < OVSSHM_LOOKS_PER_SPIN; i++) {
+        if (ovsshm_load_relaxed(queue->sq.peer_word) != queue->sq.own) {
+            return;
+        }
+        ovsshm_relax();
+    }
+}
+
 /* Serves one polled queue.  True: worth another look at once. */
 static inline bool
 serve(struct reactor *reactor, struct queue *queue)
@@ -89,8 +104,11 @@ serve(struct reactor *reactor, struct queue *queue)
         queue_rest(reactor, queue, QUEUE_ENDED);
         return false;
     }
-    return ovsshm_waiter_spin(&queue->waiter, ovsshm_load_relaxed(&queue->words->client_cpu)) ||
-           !queue_arm(reactor, queue);
+    if (ovsshm_waiter_spin(&queue->waiter, ovsshm_load_relaxed(&queue->words->client_cpu))) {
+        look_a_while(reactor, queue);
+        return true;
+    }
+    return !queue_arm(reactor, queue);
 }
 
 static bool
