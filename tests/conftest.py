@@ -105,6 +105,7 @@ class ServerProcess:
             if not readable or not os.read(ready, 64):
                 self.kill()
                 pytest.fail(f"{self._command} did not get ready:\n{self.log}")
+            select.select([ready], [], [], START_S)  # it has closed its end: no descriptor to count
         return self
 
     @property

@@ -191,9 +191,7 @@ def test_version_has_one_home():
 
 
 def test_manual_pages_are_well_formed():
-    if not Path("/usr/bin/groff").exists():
-        pytest.skip("groff is not installed")
-    for page in sorted((TOP / "docs" / "man").glob("shm*.1")):
+    for page in sorted((TOP / "docs" / "man").glob("*.[1-8]")):
         result = subprocess.run(
             ["groff", "-man", "-ww", "-Tutf8", "-z", page],
             capture_output=True,
