@@ -53,14 +53,13 @@ cursor_take(struct cursor *cursor, uint64_t bytes)
 }
 
 static void
-copy_in(const struct ovsshm_inflight *request, unsigned char *to, uint64_t bytes,
-        unsigned concurrent)
+copy_in(const struct ovsshm_inflight *request, unsigned char *to, uint64_t bytes, bool far)
 {
     struct cursor cursor;
     cursor_start(&cursor, request);
     while (bytes) {
         struct iovec range = cursor_take(&cursor, bytes);
-        ovsshm_copy_to_peer(to, range.iov_base, range.iov_len, concurrent);
+        ovsshm_copy_to_peer(to, range.iov_base, range.iov_len, far);
         to += range.iov_len;
         bytes -= range.iov_len;
     }
@@ -230,7 +229,7 @@ ovsshm_piece_fill(struct ovsshm_queue *queue, struct ovsshm_inflight *request)
     if (request->placement == OVSSHM_PLACE_SEGMENTS) {
         fill_segments(queue, request, bytes);
     } else if (request->placement == OVSSHM_PLACE_BOUNCE && sqe->op == OVSSHM_OP_WRITE) {
-        copy_in(request, queue->arena + request->arena_offset, bytes, queue->in_flight);
+        copy_in(request, queue->arena + request->arena_offset, bytes, queue->distance.far);
         queue->counters.bounced_bytes += bytes;
     }
 }

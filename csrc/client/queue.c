@@ -338,6 +338,7 @@ ring_reap(struct ovsshm_queue *queue, struct ovsshm_completion *completions, uns
         }
         return 0;
     }
+    ovsshm_distance_look(&queue->distance, &queue->cqes[ovsshm_ring_slot(&queue->cq, 0)]);
     unsigned finished = 0;
     unsigned stored = 0;
     bool continued = false;

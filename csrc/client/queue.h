@@ -18,6 +18,7 @@
 
 #include <openvstorage/shm.h>
 
+#include "shared/distance.h"
 #include "shared/ring.h"
 #include "shared/waiter.h"
 
@@ -72,6 +73,7 @@ struct ovsshm_queue {
     uint32_t ready_count;
     uint32_t polls_empty;
     struct ovsshm_waiter waiter;
+    struct ovsshm_distance distance; /* of the server */
     struct ovsshm_queue_counters counters;
 
     /* Not touched on the normal path. */

@@ -227,6 +227,7 @@ srv_entry_check(struct queue *queue, const struct ovsshm_sqe *e, struct request 
         .length_bytes = e->length_bytes,
         .op = e->op,
         .flags = e->flags & (OVSSHM_SQE_FUA | OVSSHM_SQE_MAY_UNMAP),
+        .far = queue->distance.far,
         .iov = request->iov,
     };
     if (!rule || !rule->known) {

@@ -107,6 +107,7 @@ srv_queue_take(struct queue *queue)
     if (count <= 0) {
         return count;
     }
+    ovsshm_distance_look(&queue->distance, &queue->sqes[ovsshm_ring_slot(&queue->sq, 0)]);
     while (taken < count && rc == 0 && reactor->batch_count < REACTOR_BATCH &&
            reactor->batch_bytes < REACTOR_BATCH_BYTES) {
         struct ovsshm_sqe entry;

@@ -17,6 +17,7 @@
 
 #include "mailbox.h"
 #include "shared/region.h"
+#include "shared/distance.h"
 #include "shared/ring.h"
 #include "shared/waiter.h"
 
@@ -73,6 +74,7 @@ struct queue {
     bool segments_allowed;
     enum queue_state state;
     struct ovsshm_waiter waiter;
+    struct ovsshm_distance distance; /* of the client */
     TAILQ_ENTRY(queue) polled;
     TAILQ_ENTRY(queue) link; /* all queues of the reactor */
     struct queue *dirty_next;

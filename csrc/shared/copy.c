@@ -5,8 +5,7 @@
 #include <string.h>
 
 #define STREAM_BYTES_ALWAYS 16384
-#define STREAM_BYTES_MIN 2048
-#define STREAM_CONCURRENT_MIN 8
+#define STREAM_BYTES_FAR 1024
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -43,10 +42,9 @@ copy_stream(unsigned char *restrict to, const unsigned char *restrict from, size
 #endif
 
 void
-ovsshm_copy_to_peer(void *restrict to, const void *restrict from, size_t bytes, unsigned concurrent)
+ovsshm_copy_to_peer(void *restrict to, const void *restrict from, size_t bytes, bool far)
 {
-    if (bytes >= STREAM_BYTES_ALWAYS ||
-        (bytes >= STREAM_BYTES_MIN && concurrent >= STREAM_CONCURRENT_MIN)) {
+    if (bytes >= STREAM_BYTES_ALWAYS || (far && bytes >= STREAM_BYTES_FAR)) {
         copy_stream(to, from, bytes);
     } else {
         memcpy(to, from, bytes);

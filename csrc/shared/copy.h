@@ -4,16 +4,15 @@
  *
  * When both CPUs share a cache, plain stores are best for small blocks.  When they do not, a line
  * that was written through our cache is dear to fetch from theirs, and stores past the cache are
- * 3-6 times faster (docs/PERFORMANCE.md).  Large blocks gain in both cases; small ones only when
- * enough requests are in flight to hide the trip through memory.
+ * 3-6 times faster (docs/PERFORMANCE.md).  Large blocks gain in both cases.
  */
 #ifndef OVSSHM_COPY_H
 #define OVSSHM_COPY_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* concurrent: requests being moved together with this one, itself included. */
-void ovsshm_copy_to_peer(void *restrict to, const void *restrict from, size_t bytes,
-                         unsigned concurrent);
+/* far: the reader's CPU, see distance.h. */
+void ovsshm_copy_to_peer(void *restrict to, const void *restrict from, size_t bytes, bool far);
 
 #endif

@@ -449,11 +449,11 @@ memory_snapshot_list(struct ovsshm_store *store, const char *name, const char *a
 /* ---- requests ------------------------------------------------------------------------------- */
 
 static int32_t
-serve_read(const unsigned char *data, const struct ovsshm_request *r, unsigned concurrent)
+serve_read(const unsigned char *data, const struct ovsshm_request *r)
 {
     const unsigned char *from = data + r->offset_bytes;
     for (uint32_t i = 0; i < r->iov_count; i++) {
-        ovsshm_copy_to_peer(r->iov[i].iov_base, from, r->iov[i].iov_len, concurrent);
+        ovsshm_copy_to_peer(r->iov[i].iov_base, from, r->iov[i].iov_len, r->far);
         from += r->iov[i].iov_len;
     }
     return (int32_t)r->length_bytes;
@@ -508,12 +508,12 @@ serve_block_status(int fd, const struct ovsshm_request *r)
 }
 
 static int32_t
-serve(const struct ovsshm_request *r, unsigned concurrent)
+serve(const struct ovsshm_request *r)
 {
     struct memory_volume *volume = (struct memory_volume *)(void *)r->volume;
     unsigned char *data = ovsshm_load_acquire(&volume->data);
     switch (r->op) {
-    case OVSSHM_OP_READ: return serve_read(data, r, concurrent);
+    case OVSSHM_OP_READ: return serve_read(data, r);
     case OVSSHM_OP_WRITE: return serve_write(data, r);
     case OVSSHM_OP_DISCARD:
     case OVSSHM_OP_WRITE_ZEROES: return serve_zeroes(volume->fd, r);
@@ -529,7 +529,7 @@ memory_submit(struct ovsshm_store *store, void *group, struct ovsshm_request **r
     (void)store;
     (void)group;
     for (unsigned i = 0; i < count; i++) {
-        ovsshm_request_complete(requests[i], serve(requests[i], count));
+        ovsshm_request_complete(requests[i], serve(requests[i]));
     }
 }
 

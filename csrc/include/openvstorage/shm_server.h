@@ -87,8 +87,8 @@ struct ovsshm_request {
     uint32_t length_bytes; /* flush: 0 */
     uint8_t op;            /* enum ovsshm_op */
     uint8_t flags;         /* enum ovsshm_sqe_flag: FUA, MAY_UNMAP */
-    uint16_t resv;
-    struct iovec *iov; /* read, write: data.  The store may modify the array. */
+    uint16_t far;          /* 1: copy to its memory past the cache, the client runs far away */
+    struct iovec *iov;     /* read, write: data.  The store may modify the array. */
     uint32_t iov_count;
     uint32_t extents_max;          /* block-status: room in extents */
     struct ovsshm_extent *extents; /* private memory, filled from offset_bytes on */
