@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* Copies to the peer: every way of copying moves the same bytes, and no others. */
+#define _GNU_SOURCE
 #include <stdlib.h>
 #include <string.h>
 
