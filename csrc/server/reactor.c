@@ -88,6 +88,32 @@ look_a_while(const struct reactor *reactor, const struct queue *queue)
     }
 }
 
+static void
+publish_cpu(struct reactor *reactor, uint32_t cpu)
+{
+    struct queue *queue;
+    if (cpu != reactor->cpu) {
+        reactor->cpu = cpu;
+        TAILQ_FOREACH(queue, &reactor->queues, link)
+        {
+            ovsshm_store_relaxed(&queue->words->server_cpu, cpu);
+        }
+    }
+}
+
+/* True: we are on another CPU than before. */
+static bool
+leave_cpu(struct reactor *reactor)
+{
+    int cpu = srv_placement_crowded(&reactor->placement);
+    if (cpu < 0) {
+        return false;
+    }
+    publish_cpu(reactor, (uint32_t)cpu + 1);
+    srv_placement_move(cpu);
+    return true;
+}
+
 /* Serves one polled queue.  True: worth another look at once. */
 static inline bool
 serve(struct reactor *reactor, struct queue *queue)
@@ -104,11 +130,12 @@ serve(struct reactor *reactor, struct queue *queue)
         queue_rest(reactor, queue, QUEUE_ENDED);
         return false;
     }
-    if (ovsshm_waiter_spin(&queue->waiter, ovsshm_load_relaxed(&queue->words->client_cpu))) {
+    uint32_t client_cpu = ovsshm_load_relaxed(&queue->words->client_cpu);
+    if (ovsshm_waiter_spin(&queue->waiter, client_cpu)) {
         look_a_while(reactor, queue);
         return true;
     }
-    return !queue_arm(reactor, queue);
+    return (client_cpu == reactor->cpu && leave_cpu(reactor)) || !queue_arm(reactor, queue);
 }
 
 static bool
@@ -173,20 +200,6 @@ announce(struct reactor *reactor)
     }
 }
 
-static void
-publish_cpu(struct reactor *reactor)
-{
-    uint32_t cpu = ovsshm_own_cpu();
-    struct queue *queue;
-    if (cpu != reactor->cpu) {
-        reactor->cpu = cpu;
-        TAILQ_FOREACH(queue, &reactor->queues, link)
-        {
-            ovsshm_store_relaxed(&queue->words->server_cpu, cpu);
-        }
-    }
-}
-
 /* Doorbells are edge-triggered and never read: a client could make a read of its fd block. */
 static void
 wait_events(struct reactor *reactor, int timeout_ms)
@@ -234,7 +247,7 @@ static void
 loop(struct reactor *reactor)
 {
     while (!reactor->stopping) {
-        publish_cpu(reactor);
+        publish_cpu(reactor, ovsshm_own_cpu());
         bool hot = serve_all(reactor);
         bool reaped = reap(reactor) != 0;
         announce(reactor);

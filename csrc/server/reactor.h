@@ -11,6 +11,7 @@
 #ifndef OVSSHM_SERVER_REACTOR_H
 #define OVSSHM_SERVER_REACTOR_H
 
+#include "placement.h"
 #include "queue.h"
 #include "ringer.h"
 
@@ -60,6 +61,7 @@ struct reactor {
     struct mailbox mailbox;
     struct ringer ringer;
     struct ovsshm_waiter store_waiter;
+    struct placement placement;
     struct reactor_counters counters;
 
     TAILQ_HEAD(, queue) queues;
