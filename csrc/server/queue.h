@@ -16,8 +16,8 @@
 #include <openvstorage/shm_server.h>
 
 #include "mailbox.h"
-#include "shared/region.h"
 #include "shared/distance.h"
+#include "shared/region.h"
 #include "shared/ring.h"
 #include "shared/waiter.h"
 
