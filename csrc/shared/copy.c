@@ -4,8 +4,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#define STREAM_BYTES_ALWAYS 16384
-#define STREAM_BYTES_FAR 1024
+#define STREAM_BYTES_MIN 1024
 
 #if defined(__x86_64__)
 #include <emmintrin.h>
@@ -44,7 +43,7 @@ copy_stream(unsigned char *restrict to, const unsigned char *restrict from, size
 void
 ovsshm_copy_to_peer(void *restrict to, const void *restrict from, size_t bytes, bool far)
 {
-    if (bytes >= STREAM_BYTES_ALWAYS || (far && bytes >= STREAM_BYTES_FAR)) {
+    if (far && bytes >= STREAM_BYTES_MIN) {
         copy_stream(to, from, bytes);
     } else {
         memcpy(to, from, bytes);
