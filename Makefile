@@ -11,7 +11,8 @@ PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
-export PATH := $(VENV)/bin:$(PATH)
+# The tools of file systems are in sbin, which only root has in its path.
+export PATH := $(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
 .PHONY: help
 help: ## This text

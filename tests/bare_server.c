@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <openvstorage/shm_server.h>
@@ -58,6 +59,17 @@ parse(struct options *o, char **argv)
     }
 }
 
+/* As the daemon does: 1024, the usual limit, are fewer than 1024 clients need. */
+static void
+use_all_descriptors(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+        limit.rlim_cur = limit.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &limit);
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -70,6 +82,7 @@ main(int argc, char **argv)
     int number;
     (void)argc;
     parse(&o, argv);
+    use_all_descriptors();
     o.server.log = o.store.log = log;
     o.store.options = o.store_options;
     sigemptyset(&set);
