@@ -18,6 +18,9 @@ export PATH := $(VENV)/bin:$(PATH):/usr/sbin:/sbin
 help: ## This text
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
 
+.DEFAULT:
+	@echo "make: no target '$@'; 'make help' lists them" >&2; exit 2
+
 .PHONY: demo
 demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; compare with NBD and FUSE
 	@python scripts/demo.py
