@@ -210,7 +210,8 @@ def standings(page: Page, results: list[Result]) -> None:
         best = max(one.iops for one in (ours, *others))
         page.line(f"   [bold]{load}[/]")
         for one in (ours, *others):
-            bar = f"{page.block * round(BAR_WIDTH * one.iops / best):<{BAR_WIDTH}}"
+            length = max(1, round(BAR_WIDTH * one.iops / best))
+            bar = f"{page.block * length:<{BAR_WIDTH}}"
             color, times = "green", ""
             if one is not ours:
                 faster.append(ours.iops / one.iops)
