@@ -23,18 +23,6 @@ ovsshm_queue_ready(const struct ovsshm_queue *queue)
            (queue->in_flight != 0 && !ovsshm_session_alive(&queue->volume->session));
 }
 
-/* The waiter reads clocks, which take longer than a look at the ring. */
-static void
-look_a_while(const struct ovsshm_queue *queue)
-{
-    for (int i = 0; i < OVSSHM_LOOKS_PER_SPIN; i++) {
-        if (ovsshm_load_relaxed(queue->cq.peer_word) != queue->cq.own) {
-            return;
-        }
-        ovsshm_relax();
-    }
-}
-
 /* As reap, for as long as the waiter thinks fit. */
 static unsigned
 reap_spinning(struct ovsshm_queue *queue, struct ovsshm_completion *completions, unsigned room)
@@ -45,7 +33,7 @@ reap_spinning(struct ovsshm_queue *queue, struct ovsshm_completion *completions,
             !ovsshm_waiter_spin(&queue->waiter, ovsshm_load_relaxed(&queue->words->server_cpu))) {
             return finished;
         }
-        look_a_while(queue);
+        ovsshm_ring_linger(&queue->cq);
     }
 }
 

@@ -73,19 +73,12 @@ submit(struct reactor *reactor)
     }
 }
 
-/* Nothing else to do: look at the one ring, rather than at clocks, mail and the list of queues. */
-static void
-look_a_while(const struct reactor *reactor, const struct queue *queue)
+/* Nothing else to do than to look at this one ring? */
+static bool
+is_alone(const struct reactor *reactor, const struct queue *queue)
 {
-    if (reactor->in_flight || TAILQ_FIRST(&reactor->polled) != queue || TAILQ_NEXT(queue, polled)) {
-        return;
-    }
-    for (int i = 0; i < OVSSHM_LOOKS_PER_SPIN; i++) {
-        if (ovsshm_load_relaxed(queue->sq.peer_word) != queue->sq.own) {
-            return;
-        }
-        ovsshm_relax();
-    }
+    return reactor->in_flight == 0 && TAILQ_FIRST(&reactor->polled) == queue &&
+           !TAILQ_NEXT(queue, polled);
 }
 
 static void
@@ -132,7 +125,9 @@ serve(struct reactor *reactor, struct queue *queue)
     }
     uint32_t client_cpu = ovsshm_load_relaxed(&queue->words->client_cpu);
     if (ovsshm_waiter_spin(&queue->waiter, client_cpu)) {
-        look_a_while(reactor, queue);
+        if (is_alone(reactor, queue)) {
+            ovsshm_ring_linger(&queue->sq);
+        }
         return true;
     }
     return (client_cpu == reactor->cpu && leave_cpu(reactor)) || !queue_arm(reactor, queue);

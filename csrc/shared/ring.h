@@ -17,6 +17,8 @@
 
 #include "atomic.h"
 
+#define OVSSHM_RING_LOOKS 16
+
 struct ovsshm_ring {
     uint32_t *own_word;        /* shared: where we publish our index */
     const uint32_t *peer_word; /* shared: where the peer publishes its own */
@@ -57,6 +59,18 @@ ovsshm_ring_available(struct ovsshm_ring *ring)
     }
     uint32_t count = ring->peer - ring->own;
     return count <= ring->entries ? (int)count : -EPROTO;
+}
+
+/* Consumer: a few looks for the next entry, between two of the waiter's at dearer things. */
+static inline void
+ovsshm_ring_linger(const struct ovsshm_ring *ring)
+{
+    for (int i = 0; i < OVSSHM_RING_LOOKS; i++) {
+        if (ovsshm_load_relaxed(ring->peer_word) != ring->own) {
+            return;
+        }
+        ovsshm_relax();
+    }
 }
 
 /* Producer: slots free to write, or -EPROTO.  Looks at the peer's word only when fewer than `want`.

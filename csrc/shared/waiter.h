@@ -29,8 +29,6 @@
 #define OVSSHM_CLIENT_SPIN_NS_MAX 60000
 #define OVSSHM_SERVER_SPIN_NS_MAX 100000 /* longer: a sleeping server costs the client the ring */
 
-#define OVSSHM_LOOKS_PER_SPIN 16 /* at the ring, between two calls of ovsshm_waiter_spin() */
-
 struct ovsshm_waiter {
     uint64_t cap;       /* ticks */
     uint64_t budget;    /* ticks: poll this long before sleeping */
