@@ -122,12 +122,12 @@ ovsshm_status(struct ovsshm_conn *conn, struct ovsshm_status *status)
     return call_fixed(&conn->session, OVSSHM_MSG_STATUS, NULL, 0, status, sizeof(*status));
 }
 
-int
-ovsshm_put_volume_name(char *field, const char *name)
+/* bad: what the check of this kind of name says. */
+static int
+put_name(char *field, const char *kind, const char *name, const char *bad)
 {
-    const char *bad = ovsshm_volume_name_check(name);
     if (bad) {
-        return ovsshm_reason_set(ovsshm_name_errno(name), "volume name \"%.255s\" %s",
+        return ovsshm_reason_set(ovsshm_name_errno(name), "%s name \"%.255s\" %s", kind,
                                  name ? name : "", bad);
     }
     memset(field, 0, OVSSHM_NAME_BYTES);
@@ -135,17 +135,16 @@ ovsshm_put_volume_name(char *field, const char *name)
     return 0;
 }
 
+int
+ovsshm_put_volume_name(char *field, const char *name)
+{
+    return put_name(field, "volume", name, ovsshm_volume_name_check(name));
+}
+
 static int
 put_snapshot_name(char *field, const char *name)
 {
-    const char *bad = ovsshm_snapshot_name_check(name);
-    if (bad) {
-        return ovsshm_reason_set(ovsshm_name_errno(name), "snapshot name \"%.255s\" %s",
-                                 name ? name : "", bad);
-    }
-    memset(field, 0, OVSSHM_NAME_BYTES);
-    strcpy(field, name);
-    return 0;
+    return put_name(field, "snapshot", name, ovsshm_snapshot_name_check(name));
 }
 
 static int
