@@ -407,7 +407,14 @@ test_connections_beyond_the_maximum_are_told_so(void)
     while (st_status().connections == 3) {
         sched_yield();
     }
-    int again = raw_connect();
+    /* Those that gave up waiting may still hold the free place, until the server sees it. */
+    int again;
+    int rc;
+    do {
+        again = raw_socket();
+        rc = raw_hello(again, 1, 1, 0);
+    } while (rc == -EUSERS && close(again) == 0);
+    CHECK_EQ(rc, 0);
     close(again);
     close(fds[0]);
     close(fds[1]);
