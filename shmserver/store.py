@@ -1,0 +1,286 @@
+# SPDX-License-Identifier: MIT
+"""A store in Python: subclass Store, implement what you have, and a server serves it.
+
+    class Memory(shmserver.Store):
+        def __init__(self):
+            self.volumes = {}
+
+        def create(self, name, size_bytes):
+            self.volumes[name] = bytearray(size_bytes)
+
+        def size(self, name):
+            return len(self.volumes[name])
+
+        def list(self):
+            return self.volumes
+
+        def open(self, name):
+            return memoryview(self.volumes[name])
+
+        def pread(self, volume, buffer, offset_bytes):
+            buffer[:] = volume[offset_bytes : offset_bytes + len(buffer)]
+
+        def pwrite(self, volume, buffer, offset_bytes):
+            volume[offset_bytes : offset_bytes + len(buffer)] = buffer
+
+This file is what a store looks like from both sides; it does not know who serves it.  The C server
+(shmserver.Server) and the reference server (shmserver.reference) serve the same classes.
+"""
+
+from __future__ import annotations
+
+import builtins
+import enum
+import errno
+from collections.abc import Iterable
+from typing import Any, ClassVar, NamedTuple, Protocol
+
+
+class Op(enum.IntEnum):
+    """What a request asks for; the numbers of the wire (docs/PROTOCOL.md, section 8)."""
+
+    READ = 1
+    WRITE = 2
+    FLUSH = 3
+    DISCARD = 4
+    WRITE_ZEROES = 5
+    BLOCK_STATUS = 6
+
+
+class Extent(NamedTuple):
+    """A stretch of a volume that is all alike.  hole: not allocated; zero: reads as zeroes."""
+
+    length_bytes: int
+    hole: bool = False
+    zero: bool = False
+
+
+class Snapshot(NamedTuple):
+    """A snapshot as snapshot_list() tells it."""
+
+    name: str
+    size_bytes: int
+    allocated_bytes: int = 0
+    created_ns: int = 0  # since the epoch
+
+
+class Request(Protocol):
+    """A request in the hands of Store.submit().
+
+    It lies within the volume and is aligned to block_bytes.  Buffers are shared memory of a client
+    that may change it at any moment: read it once.  They are valid until the request is complete;
+    a view that is kept longer stays safe to touch, but nobody looks at what is written there.
+    """
+
+    op: Op
+    volume: Any  # what open() returned
+    offset_bytes: int
+    length_bytes: int  # flush: 0
+    buffer: memoryview | None  # read: to fill; write: the data; otherwise None
+    fua: bool  # write, write-zeroes: durable when complete
+    may_unmap: bool  # write-zeroes: the range may become a hole
+    extents_max: int  # block-status: at most so many are passed on
+
+    def complete(self, extents: Iterable[Extent] = ()) -> None:
+        """It is done, all of it.  Once, from any thread; later calls do nothing."""
+
+    def fail(self, error: BaseException) -> None:
+        """It is not; the client gets errno_of(error).  Once, from any thread."""
+
+
+class Store:
+    """Base of all stores.
+
+    Every method may also be `async def`; those run on one event loop, in a thread of the store.
+
+    Threads: data methods (pread to block_status, submit) are called from one reactor thread unless
+    `threads` says otherwise, management methods from other threads, so that what both touch needs a
+    lock or a single dict operation.  Calls that name the same volume for management never overlap.
+
+    Errors: an OSError arrives at the client with its errno and, for management calls, its text;
+    errno_of() has the rest.  What is not an OSError is logged with its traceback.  The server goes
+    on in any case.
+
+    Names and sizes have been checked (docs/PROTOCOL.md, section 3); sizes are multiples of 512.
+    """
+
+    # ---- what the store declares ----
+
+    read_only: ClassVar[bool] = False
+    """Volumes cannot be opened for writing."""
+
+    block_bytes: ClassVar[int] = 1
+    """A power of two that requests are aligned to; one may still end where the volume ends."""
+
+    threads: ClassVar[int] = 0
+    """0: data methods run in the reactor, which is fastest, and must not block long.  Above: so
+    many threads of the store run them, several at once."""
+
+    deadline_s: float | None = None
+    """A request that takes longer ends with ETIMEDOUT; whether it was done is not known.  Data goes
+    through private memory then, and data methods never run in the reactor."""
+
+    can_discard: ClassVar[bool | None] = None
+    can_write_zeroes: ClassVar[bool | None] = None
+    can_block_status: ClassVar[bool | None] = None
+    """None: when the method is implemented.  Stores with submit() declare what it can do."""
+
+    can_fua: ClassVar[bool] = False
+    """True: pwrite and write_zeroes get fua=True where the client wants the data durable; False:
+    flush() is called after them instead."""
+
+    # ---- management ----
+
+    def create(self, name: str, size_bytes: int) -> None:
+        """Make a volume that reads as zeroes.  Only called for names that size() does not know."""
+        raise NotImplementedError
+
+    def remove(self, name: str) -> None:
+        """Remove a volume and its snapshots; it is not open."""
+        raise NotImplementedError
+
+    def size(self, name: str) -> int:
+        """The size in bytes; KeyError or FileNotFoundError when there is no such volume."""
+        raise NotImplementedError
+
+    def allocated(self, name: str) -> int:
+        """The bytes it takes; by default its size."""
+        return self.size(name)
+
+    def list(self) -> Iterable[str]:
+        """The names of all volumes, in any order."""
+        return ()
+
+    def resize(self, name: str, size_bytes: int) -> None:
+        """Grow a volume, perhaps an open one; the new part reads as zeroes."""
+        raise NotImplementedError
+
+    def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
+        """Keep the contents as they are now; no request is in flight.
+
+        timeout_s: > 0 wait at most so long for the snapshot to be safe, else TimeoutError; 0 for
+        ever; < 0 do not wait.
+        """
+        raise NotImplementedError
+
+    def snapshot_rollback(self, name: str, snapshot: str) -> None:
+        """Put the contents and the size back, drop newer snapshots; no request is in flight."""
+        raise NotImplementedError
+
+    def snapshot_remove(self, name: str, snapshot: str) -> None:
+        raise NotImplementedError
+
+    def snapshot_list(self, name: str) -> Iterable[Snapshot]:
+        """Oldest first."""
+        return ()
+
+    def snapshot_is_synced(self, name: str, snapshot: str) -> bool:
+        """Is it safe in the store?  Only called for snapshots in snapshot_list()."""
+        return True
+
+    # ---- open volumes ----
+
+    def open(self, name: str) -> Any:
+        """Whatever data methods shall get as `volume`; called once, however many clients use it."""
+        return name
+
+    def close(self, volume: Any) -> None:
+        """No client uses it any more, and no request of it is in flight."""
+
+    # ---- data ----
+
+    def pread(self, volume: Any, buffer: memoryview, offset_bytes: int) -> int | None:
+        """Fill buffer.  None: done; a number other than len(buffer) is an error (EIO)."""
+        raise NotImplementedError
+
+    def pwrite(self, volume: Any, buffer: memoryview, offset_bytes: int) -> int | None:
+        """Take all of buffer.  Returns as pread.  With can_fua there is a keyword fua."""
+        raise NotImplementedError
+
+    def flush(self, volume: Any) -> None:
+        """Make durable what has been written.  Not implemented: nothing is ever cached."""
+
+    def discard(self, volume: Any, length_bytes: int, offset_bytes: int) -> None:
+        """These bytes are not needed any more."""
+        raise NotImplementedError
+
+    def write_zeroes(
+        self, volume: Any, length_bytes: int, offset_bytes: int, may_unmap: bool
+    ) -> None:
+        """They shall read as zeroes.  With can_fua there is a keyword fua."""
+        raise NotImplementedError
+
+    def block_status(self, volume: Any, length_bytes: int, offset_bytes: int) -> Iterable[Extent]:
+        """Extents from offset_bytes on, at least one; may end early, and go beyond the range."""
+        raise NotImplementedError
+
+    def submit(self, requests: builtins.list[Request]) -> None:
+        """Start all of these; each is ended by its complete() or fail(), here or later.
+
+        Implemented, it gets every data request, and pread to block_status are not called.  What it
+        raises fails those of the requests that have not been ended.
+        """
+        raise NotImplementedError
+
+    # ---- the server around it ----
+
+    def startup(self) -> None:
+        """Before the first call, with `async def` on the store's loop."""
+
+    def shutdown(self) -> None:
+        """After the last."""
+
+
+def implements(store: Store, method: str) -> bool:
+    """Has a subclass, or the object itself, put something in the place of Store's method?"""
+    return getattr(getattr(store, method), "__func__", None) is not getattr(Store, method)
+
+
+class Ability(NamedTuple):
+    """What a store can do, as the server tells it to clients."""
+
+    write: bool
+    discard: bool
+    write_zeroes: bool
+    block_status: bool
+    resize: bool
+    snapshot: bool
+    manage: bool
+
+
+def abilities(store: Store) -> Ability:
+    """What it implements and declares, together."""
+    vectorised = implements(store, "submit")
+
+    def can(op: str) -> bool:
+        declared = getattr(store, f"can_{op}")
+        return implements(store, op) if declared is None else bool(declared)
+
+    writable = not store.read_only
+    return Ability(
+        write=writable and (vectorised or implements(store, "pwrite")),
+        discard=writable and can("discard"),
+        write_zeroes=writable and can("write_zeroes"),
+        block_status=can("block_status"),
+        resize=writable and implements(store, "resize"),
+        snapshot=implements(store, "snapshot_create"),
+        manage=writable and implements(store, "create"),
+    )
+
+
+def errno_of(error: BaseException) -> int:
+    """The errno a client gets for an exception of a store."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    for kind, number in _ERRNO.items():
+        if isinstance(error, kind):
+            return number
+    return errno.EIO
+
+
+_ERRNO: dict[type[BaseException], int] = {
+    NotImplementedError: errno.EOPNOTSUPP,
+    MemoryError: errno.ENOMEM,
+    TimeoutError: errno.ETIMEDOUT,
+    KeyError: errno.ENOENT,  # only of management calls: a dict of volumes says it so
+}
