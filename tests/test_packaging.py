@@ -203,7 +203,7 @@ def test_manual_pages_are_well_formed():
 
 
 def test_manual_pages_name_every_option():
-    from shmclient.__main__ import cli as client
+    from shmclient.cli import cli as client
     from shmserver.__main__ import cli as server
 
     for command, page in ((client, "shmclient.1"), (server, "shmserver.1")):
