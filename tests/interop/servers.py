@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: MIT
+"""The servers of the matrix, each with what a client may expect of it, written out.
+
+All run inside the test process, on small limits, so that splitting and full rings are cheap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import shmserver
+
+REQUEST_BYTES_MAX = 64 << 10
+DEPTH_MAX = 64
+LIMITS: dict[str, Any] = {
+    "reactors": 1,
+    "request_bytes_max": REQUEST_BYTES_MAX,
+    "depth_max": DEPTH_MAX,
+}
+
+ALL = frozenset(
+    {"write", "discard", "write-zeroes", "block-status", "resize", "snapshot", "manage"}
+)
+
+
+class Place(NamedTuple):
+    """Where a server lives: its socket, and a directory for a pool."""
+
+    socket: Path
+    pool: Path
+
+
+class Server(NamedTuple):
+    start: Callable[[Place], AbstractContextManager[Any]]  # a started one has stop(drain_s)
+    store: str  # what it says its store is called
+    capabilities: frozenset[str] = ALL
+    block_bytes: int = 1
+    keeps: bool = True  # what is written can be read
+    sees_holes: bool = True  # block-status tells what has never been written
+    traits: frozenset[str] = frozenset()  # see TRAITS in pairs.py
+
+    def can(self, capability: str) -> bool:
+        return capability in self.capabilities
+
+    def kept(self, data: bytes) -> bytes:
+        """What reads back after data was written over zeroes."""
+        return data if self.keeps else bytes(len(data))
+
+
+def _c(store: Any, **arguments: Any) -> Callable[[Place], Any]:
+    def start(place: Place) -> Any:
+        made = store() if isinstance(store, type) else store
+        return shmserver.Server(made, socket=place.socket, **LIMITS, **arguments)
+
+    return start
+
+
+def _c_file(place: Place) -> Any:
+    return shmserver.Server("file", socket=place.socket, pool=place.pool, **LIMITS)
+
+
+HUGE = frozenset({"huge"})
+
+SERVERS: dict[str, Server] = {
+    "c-file": Server(_c_file, "file", traits=HUGE),
+    "c-memory": Server(_c("memory"), "memory", traits=HUGE),
+    "c-null": Server(_c("null"), "null", ALL - {"snapshot"}, keeps=False, traits=HUGE),
+    # Passes everything on, in blocks: what has to be aligned is refused when it is not.
+    "c-fault": Server(
+        _c("fault", options={"block-bytes": 512}), "fault", block_bytes=512, traits=HUGE
+    ),
+}
