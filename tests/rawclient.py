@@ -155,7 +155,7 @@ class RawClient:
         self,
         version_min: int = wire.VERSION,
         version_max: int = wire.VERSION,
-        features: int = wire.FEATURE_SEGMENTS | wire.FEATURE_EVENTS,
+        features: int = wire.FEATURE_SEGMENTS | wire.FEATURE_EVENTS | wire.FEATURE_SESSIONS,
         client: str = "rawclient",
     ) -> Any:
         payload = wire.pack(

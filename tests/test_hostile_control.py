@@ -154,7 +154,8 @@ def test_client_with_a_range_of_versions_gets_ours(stage: Stage) -> None:
 def test_client_with_unknown_features_gets_the_known_ones(stage: Stage) -> None:
     with stage.attack(violations=0) as attack:
         reply = attack.connect(hello=False).hello(features=2**64 - 1)
-        assert reply.features == wire.FEATURE_SEGMENTS | wire.FEATURE_EVENTS
+        known = wire.FEATURE_SEGMENTS | wire.FEATURE_EVENTS | wire.FEATURE_SESSIONS
+        assert reply.features == known
         assert attack.connect(hello=False).hello(features=0).features == 0
 
 
@@ -169,7 +170,7 @@ def test_client_with_reversed_versions(stage: Stage) -> None:
 # ---- unknown types, headers, payloads (V4, V5, V6) ----
 
 
-@pytest.mark.parametrize("kind", [0, 3, 15, 21, 31, 37, 47, 50, 51, wire.MSG_EVENT, 65535])
+@pytest.mark.parametrize("kind", [0, 4, 15, 21, 31, 37, 47, 50, 51, wire.MSG_EVENT, 65535])
 def test_client_sends_an_unknown_type(stage: Stage, kind: int) -> None:
     with stage.attack(reason="unknown type") as attack:
         client = attack.connect()
@@ -217,6 +218,7 @@ def test_client_sends_a_status(stage: Stage) -> None:
         (wire.MSG_OPEN, OPEN),
         (wire.MSG_SET_MODE, wire.pack("msg_set_mode", mode=1)),
         (wire.MSG_STATUS, b""),
+        (wire.MSG_SESSIONS, wire.pack("msg_sessions")),
     ],
 )
 @pytest.mark.parametrize("change", [-1, 1, 4096])
@@ -252,12 +254,21 @@ FULL = b"n" * 256
             wire.pack("msg_snapshot", volume="v", snapshot="s", timeout_s=1),
         ),
         (wire.MSG_SET_MODE, wire.pack("msg_set_mode", mode=1, resv=1)),
+        (wire.MSG_SESSIONS, wire.pack("msg_sessions", after=1, resv=1)),
     ],
 )
 def test_client_sends_bad_contents(stage: Stage, kind: int, payload: bytes) -> None:
     with stage.attack(reason="bad contents") as attack:
         client = attack.connect()
         client.send(wire.message(kind, payload))
+        client.wait_ended()
+
+
+def test_client_uses_a_message_of_a_feature_that_is_not_in_force(stage: Stage) -> None:
+    with stage.attack(reason="feature is not in force") as attack:
+        client = attack.connect(hello=False)
+        client.hello(features=wire.FEATURE_EVENTS)
+        client.send(wire.message(wire.MSG_SESSIONS, wire.pack("msg_sessions")))
         client.wait_ended()
 
 

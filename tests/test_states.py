@@ -38,7 +38,7 @@ def opening(mode: int) -> bytes:
 PACKETS = {
     "hello, common version": hello(wire.VERSION),
     "hello, no common version": hello(wire.VERSION + 1),
-    "status, volume and snapshot messages": wire.message(wire.MSG_STATUS),
+    "status, sessions, volume and snapshot messages": wire.message(wire.MSG_STATUS),
     "open, good": opening(wire.MODE_READ),
     "open, no such mode": opening(7),
     "set mode": wire.message(wire.MSG_SET_MODE, wire.pack("msg_set_mode", mode=wire.MODE_READ)),

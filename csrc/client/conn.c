@@ -266,14 +266,34 @@ ovsshm_snapshot_is_synced(struct ovsshm_conn *conn, const char *volume, const ch
 
 /* ---- lists ---------------------------------------------------------------------------------- */
 
-/* A listing: both kinds have elements that start with their name. */
+/* A listing: elements of all kinds start with what the next page comes after, a name or an id. */
 struct listing {
     uint16_t type;
     void *payload;
     size_t payload_bytes;
-    char *after; /* field of the payload: the last name seen */
+    void *after; /* field of the payload: the last one seen */
+    size_t after_bytes;
     size_t element_bytes;
+    bool (*ok)(const void *element, const void *before); /* before: the field of the one before */
 };
+
+static bool
+name_ok(const void *element, const void *before)
+{
+    (void)before;
+    return *(const char *)element && ovsshm_msg_text_ok(element, OVSSHM_NAME_BYTES);
+}
+
+static bool
+session_ok(const void *element, const void *before)
+{
+    struct ovsshm_session_info info;
+    uint64_t id;
+    memcpy(&info, element, sizeof(info));
+    memcpy(&id, before, sizeof(id));
+    return info.id > id && ovsshm_msg_text_ok(info.client, sizeof(info.client)) &&
+           ovsshm_msg_text_ok(info.volume, sizeof(info.volume));
+}
 
 struct page {
     struct ovsshm_msg_list_reply head;
@@ -301,11 +321,13 @@ list_page(struct ovsshm_session *session, const struct listing *listing, struct 
         page->head.more > 1 || (page->head.more && page->head.count == 0)) {
         return ovsshm_session_violated(session, "a list that does not add up");
     }
+    const void *before = listing->after;
     for (uint32_t i = 0; i < page->head.count; i++) {
-        const char *name = (const char *)page->elements + i * listing->element_bytes;
-        if (!name[0] || !ovsshm_msg_text_ok(name, OVSSHM_NAME_BYTES)) {
-            return ovsshm_session_violated(session, "a list with a bad name");
+        const unsigned char *element = page->elements + i * listing->element_bytes;
+        if (!listing->ok(element, before)) {
+            return ovsshm_session_violated(session, "a list with a bad element");
         }
+        before = element;
     }
     return (int)page->head.count;
 }
@@ -333,7 +355,7 @@ list_all(struct ovsshm_session *session, const struct listing *listing, unsigned
                take * listing->element_bytes);
         stored += take;
         memcpy(listing->after, elements + (size_t)(stored - 1) * listing->element_bytes,
-               OVSSHM_NAME_BYTES);
+               listing->after_bytes);
         more = page->head.more;
     }
     free(page);
@@ -350,7 +372,9 @@ ovsshm_list(struct ovsshm_conn *conn, const char *after, struct ovsshm_volume_in
         .payload = &payload,
         .payload_bytes = sizeof(payload),
         .after = payload.name,
+        .after_bytes = sizeof(payload.name),
         .element_bytes = sizeof(*infos),
+        .ok = name_ok,
     };
     int rc = after && after[0] ? ovsshm_put_volume_name(payload.name, after) : 0;
     return rc ? rc : list_all(&conn->session, &listing, (unsigned char *)infos, count);
@@ -366,11 +390,34 @@ ovsshm_snapshot_list(struct ovsshm_conn *conn, const char *volume, const char *a
         .payload = &payload,
         .payload_bytes = sizeof(payload),
         .after = payload.snapshot,
+        .after_bytes = sizeof(payload.snapshot),
         .element_bytes = sizeof(*infos),
+        .ok = name_ok,
     };
     int rc = ovsshm_put_volume_name(payload.volume, volume);
     if (!rc && after && after[0]) {
         rc = put_snapshot_name(payload.snapshot, after);
     }
     return rc ? rc : list_all(&conn->session, &listing, (unsigned char *)infos, count);
+}
+
+int
+ovsshm_sessions(struct ovsshm_conn *conn, uint64_t after, struct ovsshm_session_info *infos,
+                unsigned count)
+{
+    struct ovsshm_msg_sessions payload = {.after = after};
+    struct listing listing = {
+        .type = OVSSHM_MSG_SESSIONS,
+        .payload = &payload,
+        .payload_bytes = sizeof(payload),
+        .after = &payload.after,
+        .after_bytes = sizeof(payload.after),
+        .element_bytes = sizeof(*infos),
+        .ok = session_ok,
+    };
+    if (!(conn->session.hello.features & OVSSHM_FEATURE_SESSIONS)) {
+        return ovsshm_reason_set(-EOPNOTSUPP, "the server at %s is too old to list sessions",
+                                 conn->session.path);
+    }
+    return list_all(&conn->session, &listing, (unsigned char *)infos, count);
 }

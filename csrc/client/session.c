@@ -17,7 +17,7 @@
 #define DRAIN_PACKETS_MAX 64 /* per look, so that a talkative server cannot hold us */
 #define ERRNO_MAX 4095
 
-#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
+#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 

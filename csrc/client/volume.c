@@ -344,6 +344,12 @@ ovsshm_buffer_free(struct ovsshm_volume *volume, void *buffer)
     }
 }
 
+struct ovsshm_memory *
+ovsshm_volume_hold(struct ovsshm_volume *volume)
+{
+    return ovsshm_region_hold(&volume->region);
+}
+
 bool
 ovsshm_buffer_is_shared(const struct ovsshm_volume *volume, const void *address, size_t bytes)
 {

@@ -17,7 +17,8 @@
 #include "session.h"
 #include "shared/wire.h"
 
-#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
+#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS)
+#define SESSIONS_MAX OVSSHM_LIST_MAX(struct ovsshm_session_info)
 #define UNREAD_MAX 64  /* messages thrown away before closing */
 #define REFUSED_MAX 16 /* connections that wait for their refusal */
 
@@ -248,6 +249,7 @@ handle_hello(struct connection *c, const struct ovsshm_packet *packet)
     }
     c->greeted = true;
     c->features = hello.features & FEATURES;
+    snprintf(c->client, sizeof(c->client), "%s", hello.client); /* zeroes after the text */
     struct ovsshm_msg_hello_reply reply = {
         .version = OVSSHM_VERSION,
         .queues_max = params->queues_max,
@@ -263,7 +265,7 @@ handle_hello(struct connection *c, const struct ovsshm_packet *packet)
     snprintf(reply.store, sizeof(reply.store), "%s", c->server->store->type->name);
     (void)send_reply(c, &packet->head, 0, &reply, sizeof(reply), NULL, 0);
     srv_log(&params->log, OVSSHM_LOG_DEBUG, "pid %d (%s): connected as \"%s\"", (int)c->peer.pid,
-            c->peer.program, hello.client);
+            c->peer.program, c->client);
 }
 
 static void
@@ -276,6 +278,33 @@ handle_status(struct connection *c, const struct ovsshm_packet *packet)
     }
     ovsshm_server_status(c->server, &status);
     (void)send_reply(c, &packet->head, 0, &status, sizeof(status), NULL, 0);
+}
+
+static void
+handle_sessions(struct connection *c, const struct ovsshm_packet *packet)
+{
+    struct {
+        struct ovsshm_msg_list_reply head;
+        struct ovsshm_session_info infos[SESSIONS_MAX];
+    } reply;
+    struct ovsshm_msg_sessions in;
+    if (!(c->features & OVSSHM_FEATURE_SESSIONS)) {
+        protocol_error(c, &packet->head, "its feature is not in force");
+        return;
+    }
+    if (packet->head.payload_bytes != sizeof(in)) {
+        protocol_error(c, &packet->head, "wrong size");
+        return;
+    }
+    memcpy(&in, packet->payload, sizeof(in));
+    if (in.resv) {
+        protocol_error(c, &packet->head, "bad contents");
+        return;
+    }
+    reply.head.count = srv_counters_sessions(c->server, in.after, reply.infos, SESSIONS_MAX);
+    reply.head.more = reply.head.count == SESSIONS_MAX;
+    (void)send_reply(c, &packet->head, 0, &reply,
+                     sizeof(reply.head) + reply.head.count * sizeof(reply.infos[0]), NULL, 0);
 }
 
 /* ---- requests for a worker ------------------------------------------------------------------ */
@@ -440,6 +469,8 @@ srv_connection_read(struct connection *c)
         protocol_error(c, head, "hello comes first");
     } else if (head->type == OVSSHM_MSG_STATUS) {
         handle_status(c, packet);
+    } else if (head->type == OVSSHM_MSG_SESSIONS) {
+        handle_sessions(c, packet);
     } else {
         handle_command(c, packet);
     }

@@ -21,8 +21,9 @@ struct connection {
     bool greeted; /* hello has been answered */
     int refusal;  /* hello will be answered with this; 0: welcome */
     uint64_t features;
-    struct session *session; /* NULL: nothing open */
-    bool busy;               /* command is with a worker */
+    char client[OVSSHM_IDENT_BYTES]; /* as it calls itself */
+    struct session *session;         /* NULL: nothing open */
+    bool busy;                       /* command is with a worker */
     struct command command;
 };
 

@@ -246,10 +246,6 @@ srv_manage_stat(struct job *job)
     return failed(c, rc, "stat");
 }
 
-#define LIST_MAX(type) \
-    ((OVSSHM_MSG_BYTES_MAX - sizeof(struct ovsshm_msg) - sizeof(struct ovsshm_msg_list_reply)) / \
-     sizeof(type))
-
 /* `count` elements follow the head; -errno is passed on. */
 static int
 list_finish(struct command *c, int count, unsigned max, size_t element_bytes)
@@ -269,7 +265,7 @@ srv_manage_list(struct job *job)
 {
     struct command *c = COMMAND(job);
     struct ovsshm_store *store = STORE(c);
-    const unsigned max = LIST_MAX(struct ovsshm_volume_info);
+    const unsigned max = OVSSHM_LIST_MAX(struct ovsshm_volume_info);
     const char *after = c->in.volume.name[0] ? c->in.volume.name : NULL;
     if (!store->type->volume_list) {
         return unsupported(c, "list volumes");
@@ -363,7 +359,7 @@ srv_manage_snapshot_list(struct job *job)
 {
     struct command *c = COMMAND(job);
     struct ovsshm_store *store = STORE(c);
-    const unsigned max = LIST_MAX(struct ovsshm_snapshot_info);
+    const unsigned max = OVSSHM_LIST_MAX(struct ovsshm_snapshot_info);
     const char *after = c->in.snapshot.snapshot[0] ? c->in.snapshot.snapshot : NULL;
     if (!has_snapshots(c)) {
         return unsupported(c, "make snapshots");
@@ -439,11 +435,7 @@ int
 srv_manage_close(struct job *job)
 {
     struct session *session = container_of(job, struct session, close);
-    struct registry *registry = &job->server->registry;
-    pthread_mutex_lock(&registry->lock);
-    TAILQ_REMOVE(&job->volume->sessions, session, link);
-    pthread_mutex_unlock(&registry->lock);
-    srv_session_release(session);
+    srv_session_close(session);
     close_volume_if_unused(job->server, job->volume);
     return 0;
 }

@@ -9,10 +9,6 @@
 #include "reactor.h"
 #include "session.h"
 
-/* Completions are published in groups: each publication costs the client a cache miss. */
-#define PUBLISH_REQUESTS 8
-#define PUBLISH_BYTES 32768
-
 static inline struct request *
 request_get(struct queue *queue)
 {
@@ -86,7 +82,8 @@ take_one(struct queue *queue, const struct ovsshm_sqe *entry)
         return rc;
     }
     request->in_store = true;
-    queue->in_flight++;
+    request->taken_at = queue->taken_at;
+    COUNTER_ADD(queue->in_flight, 1);
     reactor->in_flight++;
     if (rc) {
         reactor->batch[reactor->batch_count++] = &request->io;
@@ -107,6 +104,7 @@ srv_queue_take(struct queue *queue)
     if (count <= 0) {
         return count;
     }
+    queue->taken_at = ovsshm_ticks();
     ovsshm_distance_look(&queue->distance, &queue->sqes[ovsshm_ring_slot(&queue->sq, 0)]);
     while (taken < count && rc == 0 && reactor->batch_count < REACTOR_BATCH &&
            reactor->batch_bytes < REACTOR_BATCH_BYTES) {
@@ -136,17 +134,18 @@ extents_to_client(struct queue *queue, const struct request *request, int32_t re
     return result;
 }
 
-static inline void
-count(struct reactor_counters *counters, const struct request *request, int32_t result)
+/* The clock is read after the client has been told: it costs the client nothing. */
+static void
+publish(struct queue *queue)
 {
-    COUNTER_ADD(counters->requests, 1);
-    if (result < 0) {
-        COUNTER_ADD(counters->errors, 1);
-    } else if (request->io.op == OVSSHM_OP_READ) {
-        COUNTER_ADD(counters->read_bytes, (uint32_t)result);
-    } else if (request->io.op == OVSSHM_OP_WRITE) {
-        COUNTER_ADD(counters->written_bytes, (uint32_t)result);
+    ovsshm_ring_publish(&queue->cq);
+    uint64_t now = queue->unpublished ? ovsshm_ticks() : 0;
+    for (uint32_t i = 0; i < queue->unpublished; i++) {
+        srv_counters_latency(&queue->counters,
+                             ovsshm_ticks_to_ns(now - queue->unpublished_taken_at[i]));
     }
+    queue->unpublished = 0;
+    queue->unpublished_bytes = 0;
 }
 
 void
@@ -159,8 +158,8 @@ srv_queue_complete(struct request *request, int32_t result)
     if (request->io.extents) {
         result = extents_to_client(queue, request, result);
     }
-    count(&reactor->counters, request, result);
-    queue->in_flight--;
+    srv_counters_result(&queue->counters, request->io.op, result);
+    COUNTER_ADD(queue->in_flight, -1u);
     reactor->in_flight--;
     if (queue->state == QUEUE_DETACHING) {
         request_put(queue, request);
@@ -171,10 +170,10 @@ srv_queue_complete(struct request *request, int32_t result)
         (struct ovsshm_cqe){.user_data = request->user_data, .result = result};
     queue->cq.own++;
     queue->unpublished_bytes += request->io.iov_count ? request->io.length_bytes : 0;
-    if (++queue->unpublished >= PUBLISH_REQUESTS || queue->unpublished_bytes >= PUBLISH_BYTES) {
-        ovsshm_ring_publish(&queue->cq);
-        queue->unpublished = 0;
-        queue->unpublished_bytes = 0;
+    queue->unpublished_taken_at[queue->unpublished++] = request->taken_at;
+    if (queue->unpublished == QUEUE_PUBLISH_REQUESTS ||
+        queue->unpublished_bytes >= QUEUE_PUBLISH_BYTES) {
+        publish(queue);
     }
     request_put(queue, request);
     srv_reactor_mark_dirty(reactor, queue);
@@ -183,13 +182,18 @@ srv_queue_complete(struct request *request, int32_t result)
 void
 srv_queue_announce(struct queue *queue)
 {
-    ovsshm_ring_publish(&queue->cq);
-    queue->unpublished = 0;
-    queue->unpublished_bytes = 0;
+    publish(queue);
     if (ovsshm_doorbell_needed(&queue->words->client_armed)) {
         srv_ringer_ring(&queue->reactor->ringer, queue->client_fd);
-        COUNTER_ADD(queue->reactor->counters.doorbells, 1);
+        COUNTER_ADD(queue->counters.doorbells, 1);
     }
+}
+
+struct ovsshm_memory *
+ovsshm_request_hold(struct ovsshm_request *io)
+{
+    struct request *request = container_of(io, struct request, io);
+    return ovsshm_region_hold(&request->queue->session->region);
 }
 
 void

@@ -15,6 +15,7 @@
 
 #include <openvstorage/shm_server.h>
 
+#include "counters.h"
 #include "mailbox.h"
 #include "shared/distance.h"
 #include "shared/region.h"
@@ -23,6 +24,10 @@
 
 #define QUEUE_SEGMENTS_INLINE 4 /* longer lists are allocated for the request's life */
 #define QUEUE_ELEMENTS_IN_FLIGHT (16 * OVSSHM_SEGMENTS_MAX)
+
+/* Completions are published in groups: each publication costs the client a cache miss. */
+#define QUEUE_PUBLISH_REQUESTS 8
+#define QUEUE_PUBLISH_BYTES 32768
 
 struct reactor;
 struct session;
@@ -34,6 +39,7 @@ struct request {
     struct queue *queue;
     struct request *next; /* free, or completed by another thread */
     uint64_t user_data;
+    uint64_t taken_at;      /* tick */
     uint64_t buffer_offset; /* block-status: where in the arena the extents go */
     int32_t result;
     uint32_t segments; /* of io.iov, when it was allocated */
@@ -64,15 +70,18 @@ struct queue {
     struct request *requests; /* depth of them; those from `fresh` on are untouched */
     uint32_t fresh;
     uint32_t depth;
-    uint32_t in_flight;          /* taken and not completed */
+    uint64_t taken_at;           /* tick of the last look that found entries */
+    uint32_t in_flight;          /* taken and not completed; written like the counters */
     uint32_t elements_in_flight; /* of lists of segments and extents */
-    uint32_t unpublished;        /* completions */
-    uint32_t unpublished_bytes;  /* moved by them */
+    uint32_t unpublished;        /* completions, which were taken at: */
+    uint64_t unpublished_taken_at[QUEUE_PUBLISH_REQUESTS];
+    uint32_t unpublished_bytes; /* moved by them */
     uint32_t block_bytes;
     uint32_t server_cpu; /* as last published */
     bool dirty;          /* in the reactor's list: has completions to announce */
     bool segments_allowed;
     enum queue_state state;
+    struct counters counters;
     struct ovsshm_waiter waiter;
     struct ovsshm_distance distance; /* of the client */
     TAILQ_ENTRY(queue) polled;

@@ -113,7 +113,7 @@ serve(struct reactor *reactor, struct queue *queue)
 {
     int taken = srv_queue_take(queue);
     if (taken > 0) {
-        ovsshm_waiter_found(&queue->waiter);
+        ovsshm_waiter_found_at(&queue->waiter, queue->taken_at);
         return true;
     }
     if (taken == -EAGAIN) {
@@ -229,7 +229,7 @@ sleep_until_rung(struct reactor *reactor)
     struct mailbox *box = &reactor->mailbox;
     ovsshm_doorbell_arm(&box->armed);
     if (!srv_mailbox_pending(box) && !ovsshm_load_relaxed(&reactor->done)) {
-        COUNTER_ADD(reactor->counters.sleeps, 1);
+        COUNTER_ADD(reactor->sleeps, 1);
         wait_events(reactor, -1);
         ovsshm_waiter_slept(&reactor->store_waiter);
     }
@@ -426,7 +426,7 @@ finish(struct reactor *reactor)
     for (struct queue *queue = TAILQ_FIRST(&reactor->queues); queue; queue = next) {
         next = TAILQ_NEXT(queue, link);
         reactor->dropped += queue->in_flight;
-        queue->in_flight = 0;
+        ovsshm_store_relaxed(&queue->in_flight, 0);
         srv_reactor_detach_if_idle(reactor, queue);
     }
 }

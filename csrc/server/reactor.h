@@ -18,16 +18,6 @@
 #define REACTOR_BATCH 64
 #define REACTOR_BATCH_BYTES 262144 /* so that the first completion is not late */
 
-/* Written by the reactor only, read by anybody; atomic. */
-struct reactor_counters {
-    uint64_t requests;
-    uint64_t errors;
-    uint64_t read_bytes;
-    uint64_t written_bytes;
-    uint64_t doorbells;
-    uint64_t sleeps;
-};
-
 /*
  * A wish for quiet: the gate opens when no request is in flight.  With a volume, its queues are
  * paused meanwhile; without, an idle moment of all queues is enough.
@@ -62,7 +52,7 @@ struct reactor {
     struct ringer ringer;
     struct ovsshm_waiter store_waiter;
     struct placement placement;
-    struct reactor_counters counters;
+    uint64_t sleeps; /* as counters.h */
 
     TAILQ_HEAD(, queue) queues;
     LIST_HEAD(, quiet) quiets;
@@ -107,7 +97,5 @@ srv_reactor_mark_dirty(struct reactor *reactor, struct queue *queue)
         reactor->dirty = queue;
     }
 }
-
-#define COUNTER_ADD(counter, n) ovsshm_store_relaxed(&(counter), (counter) + (n))
 
 #endif

@@ -14,6 +14,7 @@ srv_registry_init(struct registry *registry, struct mailbox *reports)
     pthread_cond_init(&registry->ready_or_stopping, NULL);
     TAILQ_INIT(&registry->ready);
     LIST_INIT(&registry->volumes);
+    TAILQ_INIT(&registry->sessions);
 }
 
 void

@@ -17,6 +17,7 @@
 
 #include <openvstorage/shm_server.h>
 
+#include "counters.h"
 #include "mailbox.h"
 
 struct session;
@@ -54,7 +55,10 @@ struct registry {
     pthread_cond_t ready_or_stopping;
     struct job_list ready;
     LIST_HEAD(, volume) volumes;
-    unsigned parked; /* volumes */
+    TAILQ_HEAD(, session) sessions; /* of all volumes, in order of id */
+    uint64_t session_ids;           /* given out */
+    struct counters ended;          /* of sessions that are no more */
+    unsigned parked;                /* volumes */
     bool stopping;
     unsigned worker_count;
     pthread_t workers[4];

@@ -271,14 +271,15 @@ ovsshm_server_status(struct ovsshm_server *server, struct ovsshm_status *status)
         .pid = (uint32_t)getpid(),
         .violations = ovsshm_load_relaxed(&server->violations),
     };
+    struct counters total;
+    srv_counters_total(server, &total);
+    status->requests = total.reads + total.writes + total.others;
+    status->errors = total.errors;
+    status->read_bytes = total.read_bytes;
+    status->written_bytes = total.written_bytes;
+    status->doorbells = total.doorbells;
     for (uint32_t i = 0; i < server->params.reactors; i++) {
-        struct reactor_counters *counters = &server->reactors[i].counters;
-        status->requests += ovsshm_load_relaxed(&counters->requests);
-        status->errors += ovsshm_load_relaxed(&counters->errors);
-        status->read_bytes += ovsshm_load_relaxed(&counters->read_bytes);
-        status->written_bytes += ovsshm_load_relaxed(&counters->written_bytes);
-        status->doorbells += ovsshm_load_relaxed(&counters->doorbells);
-        status->sleeps += ovsshm_load_relaxed(&counters->sleeps);
+        status->sleeps += ovsshm_load_relaxed(&server->reactors[i].sleeps);
     }
 }
 

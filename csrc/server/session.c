@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "management.h"
@@ -121,6 +122,16 @@ closed_deliver(struct mail *mail)
 
 /* ---- jobs ----------------------------------------------------------------------------------- */
 
+static void
+release(struct session *session)
+{
+    for (uint32_t i = 0; i < session->queue_count; i++) {
+        queue_free(&session->queues[i]);
+    }
+    free(session->queues);
+    ovsshm_region_destroy(&session->region);
+}
+
 int
 srv_session_create(struct session **out, const struct command *command)
 {
@@ -131,7 +142,9 @@ srv_session_create(struct session **out, const struct command *command)
     }
     session->server = command->job.server;
     session->volume = command->job.volume;
+    session->opened_ns = srv_clock_ns();
     session->peer = command->connection->peer;
+    memcpy(session->client, command->connection->client, sizeof(session->client));
     session->mode = command->in.open.mode;
     session->writable = session->mode == OVSSHM_MODE_WRITE;
     session->violation.deliver = violation_deliver;
@@ -140,26 +153,32 @@ srv_session_create(struct session **out, const struct command *command)
         .server = session->server, .run = srv_manage_close, .done.deliver = closed_deliver};
     int rc = build(session, command);
     if (rc) {
-        srv_session_release(session);
+        release(session);
         free(session);
         return rc;
     }
     pthread_mutex_lock(&registry->lock);
     session->socket_fd = command->connection->fd;
+    session->id = ++registry->session_ids;
     TAILQ_INSERT_TAIL(&session->volume->sessions, session, link);
+    TAILQ_INSERT_TAIL(&registry->sessions, session, by_id);
     *out = session; /* the control thread looks there when it closes the socket */
     pthread_mutex_unlock(&registry->lock);
     return 0;
 }
 
 void
-srv_session_release(struct session *session)
+srv_session_close(struct session *session)
 {
+    struct registry *registry = &session->server->registry;
+    pthread_mutex_lock(&registry->lock);
     for (uint32_t i = 0; i < session->queue_count; i++) {
-        queue_free(&session->queues[i]);
+        srv_counters_sum(&registry->ended, &session->queues[i].counters);
     }
-    free(session->queues);
-    ovsshm_region_destroy(&session->region);
+    TAILQ_REMOVE(&registry->sessions, session, by_id);
+    TAILQ_REMOVE(&session->volume->sessions, session, link);
+    pthread_mutex_unlock(&registry->lock);
+    release(session);
 }
 
 bool

@@ -19,7 +19,11 @@
 struct command;
 
 struct session {
-    TAILQ_ENTRY(session) link; /* of volume->sessions; registry lock */
+    TAILQ_ENTRY(session) link;  /* of volume->sessions; registry lock */
+    TAILQ_ENTRY(session) by_id; /* of registry->sessions; registry lock */
+    uint64_t id;
+    uint64_t opened_ns;
+    char client[OVSSHM_IDENT_BYTES]; /* as it calls itself */
     struct ovsshm_server *server;
     struct volume *volume;
     struct connection *connection; /* control thread; NULL: gone */
@@ -44,8 +48,8 @@ struct session {
 /* Jobs: makes the session that `command` asks for, of a volume that the store has open. */
 int srv_session_create(struct session **session, const struct command *command);
 
-/* Jobs: frees all but the structure.  Control thread: free() then. */
-void srv_session_release(struct session *session);
+/* Jobs: its queues are detached.  Frees all but the structure.  Control thread: free() then. */
+void srv_session_close(struct session *session);
 
 /* Jobs: hands the queues to reactors. */
 void srv_session_attach(struct session *session);

@@ -15,6 +15,11 @@
 
 #define OVSSHM_MSG_FDS_MAX (1 + 2 * OVSSHM_QUEUES_MAX)
 
+/* Elements that one reply to a list has room for. */
+#define OVSSHM_LIST_MAX(type) \
+    ((OVSSHM_MSG_BYTES_MAX - sizeof(struct ovsshm_msg) - sizeof(struct ovsshm_msg_list_reply)) / \
+     sizeof(type))
+
 /* A message as received. */
 struct ovsshm_packet {
     struct ovsshm_msg head;

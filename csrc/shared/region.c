@@ -4,10 +4,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "atomic.h"
 
 /* Nobody can shrink the file under a mapping (SIGBUS), grow it, or take these promises back. */
 #define SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
@@ -50,19 +53,58 @@ ovsshm_region_plan(struct ovsshm_region_header *h, uint32_t queues, uint32_t dep
     h->region_bytes = h->arena_offset + arena_bytes;
 }
 
+/* ---- the mapping ---------------------------------------------------------------------------- */
+
+struct ovsshm_memory {
+    uint32_t references; /* atomic */
+    pid_t owner;
+    void *base;
+    uint64_t bytes;
+};
+
 static int
 map(struct ovsshm_region *region, int fd, uint64_t bytes)
 {
+    struct ovsshm_memory *memory = malloc(sizeof(*memory));
+    if (!memory) {
+        return -ENOMEM;
+    }
     void *base = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) {
-        return -errno;
+        int rc = -errno;
+        free(memory);
+        return rc;
     }
     /* A fork would share the rings with a child that knows nothing of them. */
     (void)madvise(base, bytes, MADV_DONTFORK);
+    *memory = (struct ovsshm_memory){1, getpid(), base, bytes};
     region->fd = fd;
     region->base = base;
+    region->memory = memory;
     return 0;
 }
+
+struct ovsshm_memory *
+ovsshm_region_hold(const struct ovsshm_region *region)
+{
+    ovsshm_add(&region->memory->references, 1);
+    return region->memory;
+}
+
+void
+ovsshm_memory_release(struct ovsshm_memory *memory)
+{
+    if (!memory || ovsshm_sub(&memory->references, 1)) {
+        return;
+    }
+    /* A child never had it; by now these addresses may be something else of the child's. */
+    if (memory->owner == getpid()) {
+        munmap(memory->base, memory->bytes);
+    }
+    free(memory);
+}
+
+/* ---- the region ----------------------------------------------------------------------------- */
 
 int
 ovsshm_region_create(struct ovsshm_region *region, const struct ovsshm_region_header *layout)
@@ -122,15 +164,12 @@ ovsshm_region_attach(struct ovsshm_region *region, int fd, uint64_t region_bytes
     memcpy(&region->layout, region->base, sizeof(region->layout));
     rc = layout_check(&region->layout, region_bytes);
     if (rc) {
-        munmap(region->base, region_bytes);
-        region->base = NULL;
-        goto err_close;
+        ovsshm_region_destroy(region);
     }
-    return 0;
+    return rc;
 
 err_close:
     close(fd);
-    region->fd = -1;
     return rc;
 }
 
@@ -138,7 +177,7 @@ void
 ovsshm_region_destroy(struct ovsshm_region *region)
 {
     if (region->base) {
-        munmap(region->base, region->layout.region_bytes);
+        ovsshm_memory_release(region->memory);
         close(region->fd);
     }
     *region = (struct ovsshm_region){.fd = -1};

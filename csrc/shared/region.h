@@ -3,7 +3,8 @@
  * The shared region: a sealed memfd with header, queues and arena.  The server creates it, the
  * client attaches.  This is the only file that maps shared memory.
  *
- * Ownership: destroy unmaps and closes; it accepts a zeroed region.
+ * Ownership: destroy closes, and unmaps when nobody holds the memory any more; it accepts a zeroed
+ * region.  Holding and releasing may be done by any thread.
  * Errors: -errno; attach refuses with -EPROTO what it does not understand.
  */
 #ifndef OVSSHM_REGION_H
@@ -11,9 +12,12 @@
 
 #include <openvstorage/shm_wire.h>
 
+struct ovsshm_memory;
+
 struct ovsshm_region {
     int fd; /* valid when base is not NULL */
     unsigned char *base;
+    struct ovsshm_memory *memory;       /* the mapping, which may outlive the region */
     struct ovsshm_region_header layout; /* private copy: the shared one can change under us */
 };
 
@@ -36,6 +40,10 @@ int ovsshm_region_create(struct ovsshm_region *region, const struct ovsshm_regio
 int ovsshm_region_attach(struct ovsshm_region *region, int fd, uint64_t region_bytes);
 
 void ovsshm_region_destroy(struct ovsshm_region *region);
+
+/* The mapping stays until this too has been released. */
+struct ovsshm_memory *ovsshm_region_hold(const struct ovsshm_region *region);
+void ovsshm_memory_release(struct ovsshm_memory *memory); /* also in shm.h and shm_server.h */
 
 struct ovsshm_queue_memory ovsshm_region_queue(const struct ovsshm_region *region, uint32_t index);
 

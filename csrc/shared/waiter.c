@@ -68,6 +68,19 @@ ovsshm_ticks_from_ns(uint64_t ns)
 {
     return ns * tick_rate() / 1024;
 }
+
+/* Once per request, so a multiplication by what was divided once. */
+uint64_t
+ovsshm_ticks_to_ns(uint64_t ticks)
+{
+    static uint64_t ns_per_2_32_ticks;
+    uint64_t known = ovsshm_load_relaxed(&ns_per_2_32_ticks);
+    if (known == 0) {
+        known = (1024ull << 32) / tick_rate();
+        ovsshm_store_relaxed(&ns_per_2_32_ticks, known);
+    }
+    return (uint64_t)((unsigned __int128)ticks * known >> 32);
+}
 #else
 uint64_t
 ovsshm_ticks(void)
@@ -79,6 +92,12 @@ uint64_t
 ovsshm_ticks_from_ns(uint64_t ns)
 {
     return ns;
+}
+
+uint64_t
+ovsshm_ticks_to_ns(uint64_t ticks)
+{
+    return ticks;
 }
 #endif
 
@@ -123,9 +142,9 @@ ovsshm_waiter_slept(struct ovsshm_waiter *w)
 }
 
 void
-ovsshm_waiter_end(struct ovsshm_waiter *w)
+ovsshm_waiter_end(struct ovsshm_waiter *w, uint64_t now)
 {
-    uint64_t wait = ovsshm_ticks() - w->start;
+    uint64_t wait = now - w->start;
     w->start = 0;
     if (w->last_poll != 0) {
         w->polled++;

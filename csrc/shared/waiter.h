@@ -47,19 +47,29 @@ bool ovsshm_waiter_spin(struct ovsshm_waiter *w, uint32_t peer_cpu);
 /* Back from a sleep. */
 void ovsshm_waiter_slept(struct ovsshm_waiter *w);
 
-void ovsshm_waiter_end(struct ovsshm_waiter *w);
+uint64_t ovsshm_ticks(void);
+uint64_t ovsshm_ticks_from_ns(uint64_t ns);
+uint64_t ovsshm_ticks_to_ns(uint64_t ticks);
 
-/* Something found: the wait, if there was one, is over. */
+void ovsshm_waiter_end(struct ovsshm_waiter *w, uint64_t now);
+
+/* Something found: the wait, if there was one, is over.  now: for those who know the tick. */
+static inline void
+ovsshm_waiter_found_at(struct ovsshm_waiter *w, uint64_t now)
+{
+    if (w->start != 0) {
+        ovsshm_waiter_end(w, now);
+    }
+}
+
 static inline void
 ovsshm_waiter_found(struct ovsshm_waiter *w)
 {
     if (w->start != 0) {
-        ovsshm_waiter_end(w);
+        ovsshm_waiter_end(w, ovsshm_ticks());
     }
 }
 
-uint64_t ovsshm_ticks(void);
-uint64_t ovsshm_ticks_from_ns(uint64_t ns);
 uint32_t ovsshm_own_cpu(void); /* CPU + 1, as published in the ring words */
 
 #endif

@@ -42,6 +42,16 @@ SIZE(ovsshm_msg_open_reply, 32);
 SIZE(ovsshm_msg_set_mode, 8);
 SIZE(ovsshm_msg_event, 272);
 SIZE(ovsshm_status, 112);
+SIZE(ovsshm_msg_sessions, 16);
+SIZE(ovsshm_session_info, 704);
+AT(ovsshm_session_info, client, 16);
+AT(ovsshm_session_info, volume, 80);
+AT(ovsshm_session_info, mode, 336);
+AT(ovsshm_session_info, uptime_ns, 352);
+AT(ovsshm_session_info, reads, 360);
+AT(ovsshm_session_info, latency_ns, 408);
+AT(ovsshm_session_info, latency_counts, 416);
+AT(ovsshm_session_info, doorbells, 672);
 
 SIZE(ovsshm_region_header, 192);
 AT(ovsshm_region_header, queues_offset, 48);
@@ -92,6 +102,7 @@ ovsshm_msg_name(unsigned type)
     switch (type) {
     case OVSSHM_MSG_HELLO: return "hello";
     case OVSSHM_MSG_STATUS: return "status";
+    case OVSSHM_MSG_SESSIONS: return "sessions";
     case OVSSHM_MSG_CREATE: return "create";
     case OVSSHM_MSG_REMOVE: return "remove";
     case OVSSHM_MSG_RESIZE: return "resize";

@@ -23,6 +23,7 @@
 #define CONNECTIONS_MAX 8
 #define VOLUME_BYTES (1 << 20)
 #define QUEUES 2
+#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS)
 
 /* A message on its way to the client, for a bend to change. */
 struct outgoing {
@@ -162,7 +163,7 @@ answer_open(struct connection *c, const struct ovsshm_packet *in, struct outgoin
     memcpy(&open, in->payload, sizeof(open));
     CHECK(open.queues <= QUEUES);
     ovsshm_region_plan(&layout, open.queues, open.depth, open.arena_bytes);
-    layout.features = OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS;
+    layout.features = FEATURES;
     layout.block_bytes = 1;
     layout.volume_bytes = VOLUME_BYTES;
     struct ovsshm_region_header honest = layout;
@@ -204,7 +205,7 @@ answer(struct connection *c, const struct ovsshm_packet *in)
     static const struct ovsshm_msg_hello_reply hello = {
         .version = OVSSHM_VERSION,
         .queues_max = QUEUES,
-        .features = OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS,
+        .features = FEATURES,
         .depth_max = OVSSHM_DEPTH_MAX,
         .request_bytes_max = 65536,
         .range_bytes_max = 1 << 20,
@@ -225,6 +226,7 @@ answer(struct connection *c, const struct ovsshm_packet *in)
     case OVSSHM_MSG_STATUS:
         memcpy(out->payload, &status, out->payload_bytes = sizeof(status));
         break;
+    case OVSSHM_MSG_SESSIONS:
     case OVSSHM_MSG_LIST: memcpy(out->payload, &empty, out->payload_bytes = sizeof(empty)); break;
     case OVSSHM_MSG_STAT: memcpy(out->payload, &info, out->payload_bytes = sizeof(info)); break;
     case OVSSHM_MSG_OPEN: answer_open(c, in, out); break;

@@ -174,7 +174,40 @@ list_of(struct outgoing *m, uint32_t count, uint32_t more, size_t elements)
     m->payload_bytes = sizeof(head) + elements * sizeof(struct ovsshm_volume_info);
 }
 
+static int
+call_sessions(struct ovsshm_conn *conn)
+{
+    struct ovsshm_session_info infos[4];
+    return ovsshm_sessions(conn, 5, infos, 4);
+}
+
+static void
+sessions_of(struct outgoing *m, uint64_t first, uint64_t second)
+{
+    struct ovsshm_msg_list_reply head = {.count = 2, .more = 1};
+    struct ovsshm_session_info infos[2] = {{.id = first}, {.id = second}};
+    memcpy(m->payload, &head, sizeof(head));
+    memcpy(m->payload + sizeof(head), infos, sizeof(infos));
+    m->payload_bytes = sizeof(head) + sizeof(infos);
+}
+
+static struct ovsshm_session_info *
+second_session(struct outgoing *m)
+{
+    sessions_of(m, 6, 7);
+    return (struct ovsshm_session_info *)(void *)(m->payload +
+                                                  sizeof(struct ovsshm_msg_list_reply)) +
+           1;
+}
+
 /* clang-format off */
+static void bend_sessions_again(struct outgoing *m) { sessions_of(m, 5, 6); }
+static void bend_sessions_order(struct outgoing *m) { sessions_of(m, 7, 6); }
+static void bend_sessions_twice(struct outgoing *m) { sessions_of(m, 6, 6); }
+static void bend_sessions_client(struct outgoing *m) { memset(second_session(m)->client, 'x', OVSSHM_IDENT_BYTES); }
+static void bend_sessions_volume(struct outgoing *m) { memset(second_session(m)->volume, 'x', OVSSHM_NAME_BYTES); }
+static void bend_sessions_endless(struct outgoing *m) { sessions_of(m, 6, 7); } /* on each page */
+static void bend_sessions_part(struct outgoing *m) { sessions_of(m, 6, 7); m->payload_bytes -= 8; }
 static void bend_list_count(struct outgoing *m) { list_of(m, 3, 0, 2); }
 static void bend_list_huge(struct outgoing *m) { list_of(m, UINT32_MAX, 1, 0); }
 static void bend_list_endless(struct outgoing *m) { list_of(m, 0, 1, 0); }
@@ -195,11 +228,39 @@ test_server_lying_in_replies_is_left(void)
     expect_call(OVSSHM_MSG_LIST, bend_list_name, call_list, -EPROTO);
     expect_call(OVSSHM_MSG_LIST, bend_list_no_name, call_list, -EPROTO);
     expect_call(OVSSHM_MSG_LIST, bend_list_part, call_list, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_again, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_order, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_twice, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_client, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_volume, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_part, call_sessions, -EPROTO);
+    expect_call(OVSSHM_MSG_SESSIONS, bend_sessions_endless, call_sessions, -EPROTO);
     expect_call(OVSSHM_MSG_STAT, bend_stat_name, call_stat, -EPROTO);
     expect_call(OVSSHM_MSG_STAT, bend_short, call_stat, -EPROTO);
     expect_call(OVSSHM_MSG_STAT, bend_fd, call_stat, -EPROTO);
     expect_call(OVSSHM_MSG_CREATE, bend_long, call_create, -EPROTO);
     expect_call(OVSSHM_MSG_CREATE, bend_id, call_create, -EPROTO);
+}
+
+static void
+bend_hello_old(struct outgoing *m)
+{
+    hello_of(m)->features = OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS;
+}
+
+static void
+test_server_without_sessions_is_not_asked_for_them(void)
+{
+    const struct bend old = {.type = OVSSHM_MSG_HELLO, .message = bend_hello_old};
+    struct ovsshm_conn *conn;
+    struct ovsshm_status status;
+    fake_start(&old);
+    CHECK_EQ(ovsshm_connect(socket_path, &conn), 0);
+    CHECK_EQ(call_sessions(conn), -EOPNOTSUPP);
+    CHECK_TEXT(ovsshm_reason(), "too old");
+    CHECK_EQ(ovsshm_status(conn, &status), 0);
+    ovsshm_disconnect(conn);
+    fake_stop();
 }
 
 /* ---- lies in the reply to open -----------------------------------------------------------------
@@ -772,6 +833,7 @@ main(void)
     test_cleanup(free, socket_path);
     RUN(test_server_lying_in_hello_is_left);
     RUN(test_server_lying_in_replies_is_left);
+    RUN(test_server_without_sessions_is_not_asked_for_them);
     RUN(test_server_lying_in_open_is_left);
     RUN(test_server_lying_in_completions_is_left);
     RUN(test_server_lying_in_extents_is_left);

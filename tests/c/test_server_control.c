@@ -33,7 +33,8 @@ test_hello_tells_the_limits(void)
     CHECK_EQ(raw_packet.head.payload_bytes, sizeof(reply));
     memcpy(&reply, raw_packet.payload, sizeof(reply));
     CHECK_EQ(reply.version, OVSSHM_VERSION);
-    CHECK_EQ(reply.features, OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS);
+    CHECK_EQ(reply.features,
+             OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS);
     CHECK_EQ(reply.queues_max, OVSSHM_QUEUES_MAX);
     CHECK_EQ(reply.depth_max, OVSSHM_DEPTH_MAX);
     CHECK_EQ(reply.request_bytes_max, MIB);
@@ -114,7 +115,7 @@ test_client_message_of_wrong_size_or_type_is_thrown_out(void)
         OVSSHM_MSG_OPEN,
         OVSSHM_MSG_SET_MODE,
     };
-    static const uint16_t unknown[] = {0, 3, 15, 21, 50, OVSSHM_MSG_EVENT, 65535};
+    static const uint16_t unknown[] = {0, 4, 15, 21, 50, OVSSHM_MSG_EVENT, 65535};
     static unsigned char payload[OVSSHM_MSG_BYTES_MAX - sizeof(struct ovsshm_msg)];
     for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
         expect_protocol_error(raw_connect(), known[i], payload, 7, "wrong size");

@@ -21,7 +21,7 @@
 #define ARENA_BYTES 65536
 #define DEPTH 4
 #define QUEUES_MAX 2
-#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS)
+#define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS)
 
 static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static char directory[] = "/tmp/ovsshm-fuzz-XXXXXX";
@@ -117,6 +117,11 @@ honest_reply(const struct ovsshm_packet *request, unsigned char *reply)
     case OVSSHM_MSG_LIST:
         ((struct ovsshm_msg_list_reply *)(void *)reply)->count = 1;
         return sizeof(struct ovsshm_msg_list_reply) + sizeof(struct ovsshm_volume_info);
+    case OVSSHM_MSG_SESSIONS:
+        *(struct ovsshm_msg_list_reply *)(void *)reply =
+            (struct ovsshm_msg_list_reply){.count = 1, .more = 1};
+        reply[sizeof(struct ovsshm_msg_list_reply)] = input_u8(&in); /* id */
+        return sizeof(struct ovsshm_msg_list_reply) + sizeof(struct ovsshm_session_info);
     case OVSSHM_MSG_SNAPSHOT_LIST:
         ((struct ovsshm_msg_list_reply *)(void *)reply)->count = 1;
         return sizeof(struct ovsshm_msg_list_reply) + sizeof(struct ovsshm_snapshot_info);
@@ -246,6 +251,7 @@ manage(struct ovsshm_conn *conn)
     struct ovsshm_status status;
     struct ovsshm_volume_info infos[4];
     struct ovsshm_snapshot_info snapshots[4];
+    struct ovsshm_session_info sessions[4];
     (void)ovsshm_status(conn, &status);
     (void)ovsshm_stat(conn, "v", infos);
     int count = ovsshm_list(conn, NULL, infos, 4);
@@ -257,6 +263,13 @@ manage(struct ovsshm_conn *conn)
     MUST(count <= 4);
     for (int i = 0; i < count; i++) {
         MUST(memchr(snapshots[i].name, 0, sizeof(snapshots[i].name)));
+    }
+    count = ovsshm_sessions(conn, 0, sessions, 4);
+    MUST(count <= 4);
+    for (int i = 0; i < count; i++) {
+        MUST(sessions[i].id > (i ? sessions[i - 1].id : 0));
+        MUST(memchr(sessions[i].client, 0, sizeof(sessions[i].client)));
+        MUST(memchr(sessions[i].volume, 0, sizeof(sessions[i].volume)));
     }
     (void)ovsshm_snapshot_is_synced(conn, "v", "s");
     (void)ovsshm_create(conn, "v", 512);

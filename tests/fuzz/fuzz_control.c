@@ -71,7 +71,7 @@ static bool
 greet(int fd)
 {
     struct ovsshm_msg head = {.type = OVSSHM_MSG_HELLO};
-    struct ovsshm_msg_hello hello = {.version_min = 1, .version_max = 1, .features = 3};
+    struct ovsshm_msg_hello hello = {.version_min = 1, .version_max = 1, .features = 7};
     MUST(ovsshm_msg_send(fd, head, &hello, sizeof(hello), NULL, 0) == 0);
     return ovsshm_msg_recv(fd, &packet, 0, 0) == 0 && packet.head.status == 0;
 }

@@ -90,6 +90,32 @@ session_messages(void)
     message("status", (struct ovsshm_msg){.type = OVSSHM_MSG_STATUS, .id = 9}, NULL, 0, NULL, 0);
     struct ovsshm_status status = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, {0}};
     MESSAGE("status-reply", OVSSHM_MSG_STATUS, 9, OVSSHM_MSG_REPLY, 0, status);
+    struct ovsshm_msg_sessions sessions = {.after = 1ull << 40};
+    MESSAGE("sessions", OVSSHM_MSG_SESSIONS, 10, 0, 0, sessions);
+    struct ovsshm_msg_list_reply list = {.count = 1, .more = 1};
+    struct ovsshm_session_info session = {
+        .id = (1ull << 40) + 1,
+        .pid = 2,
+        .uid = 3,
+        .client = "golden",
+        .volume = "dir/vol",
+        .mode = OVSSHM_MODE_WRITE,
+        .queues = 4,
+        .in_flight = 5,
+        .uptime_ns = 6,
+        .reads = 7,
+        .writes = 8,
+        .others = 9,
+        .errors = 10,
+        .read_bytes = 11,
+        .written_bytes = 12,
+        .latency_ns = 13,
+        .latency_counts = {[0] = 14, [OVSSHM_LATENCY_BUCKETS - 1] = 15},
+        .doorbells = 16,
+    };
+    message("sessions-reply",
+            (struct ovsshm_msg){.type = OVSSHM_MSG_SESSIONS, .id = 10, .flags = OVSSHM_MSG_REPLY},
+            &list, sizeof(list), &session, sizeof(session));
     struct ovsshm_msg_event event = {
         .event = OVSSHM_EVENT_ENDED, .value = -EPROTO, .reason = "bad index"};
     MESSAGE("event", OVSSHM_MSG_EVENT, 0, 0, 0, event);

@@ -84,6 +84,27 @@ def messages() -> dict[str, bytes]:
         sleeps=11,
         violations=12,
     )
+    session = wire.pack(
+        "session_info",
+        id=(1 << 40) + 1,
+        pid=2,
+        uid=3,
+        client="golden",
+        volume="dir/vol",
+        mode=wire.MODE_WRITE,
+        queues=4,
+        in_flight=5,
+        uptime_ns=6,
+        reads=7,
+        writes=8,
+        others=9,
+        errors=10,
+        read_bytes=11,
+        written_bytes=12,
+        latency_ns=13,
+        latency_counts=[14, *[0] * (wire.LATENCY_BUCKETS - 2), 15],
+        doorbells=16,
+    )
     event = wire.pack("msg_event", event=wire.EVENT_ENDED, value=-71, reason="bad index")
     reply = wire.MSG_REPLY
     return {
@@ -123,6 +144,15 @@ def messages() -> dict[str, bytes]:
         ),
         "status": wire.message(wire.MSG_STATUS, ident=9),
         "status-reply": wire.message(wire.MSG_STATUS, status, ident=9, flags=reply),
+        "sessions": wire.message(
+            wire.MSG_SESSIONS, wire.pack("msg_sessions", after=1 << 40), ident=10
+        ),
+        "sessions-reply": wire.message(
+            wire.MSG_SESSIONS,
+            wire.pack("msg_list_reply", count=1, more=1) + session,
+            ident=10,
+            flags=reply,
+        ),
         "event": wire.message(wire.MSG_EVENT, event, ident=0),
     }
 

@@ -35,6 +35,7 @@ extern "C" {
 struct ovsshm_conn;
 struct ovsshm_volume;
 struct ovsshm_queue;
+struct ovsshm_memory;
 
 /* Version of this library, "1.0.0". */
 const char *ovsshm_version(void);
@@ -65,6 +66,14 @@ void ovsshm_disconnect(struct ovsshm_conn *conn);
 const struct ovsshm_msg_hello_reply *ovsshm_conn_hello(const struct ovsshm_conn *conn);
 
 int ovsshm_status(struct ovsshm_conn *conn, struct ovsshm_status *status);
+
+/*
+ * The sessions of all clients with what they have done so far, in order of id, those after `after`
+ * (0: from the start), at most `count`.  Returns how many were stored; 0 = no more.  -EOPNOTSUPP
+ * the server is too old.
+ */
+int ovsshm_sessions(struct ovsshm_conn *conn, uint64_t after, struct ovsshm_session_info *infos,
+                    unsigned count);
 
 /*
  * Names: 1 to 254 bytes, "/" makes directories on demand; no leading "/", no empty, "." or ".."
@@ -163,6 +172,15 @@ void ovsshm_buffer_free(struct ovsshm_volume *volume, void *buffer);
 
 /* True when all of [address, address + bytes) is in the arena. */
 bool ovsshm_buffer_is_shared(const struct ovsshm_volume *volume, const void *address, size_t bytes);
+
+/*
+ * Keeps the shared memory mapped beyond ovsshm_close(), for those who may still look at a buffer
+ * then: the session ends all the same, and what is in the buffers stays as it was.  Every hold is
+ * released once, with the volume open or closed; the last to let go unmaps.  After ovsshm_close()
+ * there are no buffers to free any more.  Never fails.  Any thread.
+ */
+struct ovsshm_memory *ovsshm_volume_hold(struct ovsshm_volume *volume);
+void ovsshm_memory_release(struct ovsshm_memory *memory);
 
 /* ---- queue: the data path ---------------------------------------------------------------- */
 

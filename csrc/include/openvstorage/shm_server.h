@@ -102,6 +102,17 @@ struct ovsshm_request {
 void ovsshm_request_complete(struct ovsshm_request *request, int32_t result);
 
 /*
+ * Keeps the memory that a request's iovecs point to mapped beyond its completion, and beyond the
+ * session's end, for stores whose users may still look at it then.  It is all memory that the
+ * client shares, and the client may use it for something else as soon as the request is complete.
+ * Every hold is released once; the last to let go unmaps.  Never fails.  Any thread, before
+ * completion.
+ */
+struct ovsshm_memory;
+struct ovsshm_memory *ovsshm_request_hold(struct ovsshm_request *request);
+void ovsshm_memory_release(struct ovsshm_memory *memory);
+
+/*
  * A group is one reactor's door to the store (an io_uring, a queue to a thread pool).  Stores that
  * complete everything inside submit() need none.  A store keeps a request until it is done, also
  * when the client has gone meanwhile; its volume is busy until then.
@@ -152,7 +163,12 @@ struct ovsshm_store_type {
                        struct ovsshm_store_volume **volume, struct ovsshm_error *error);
     void (*volume_close)(struct ovsshm_store_volume *volume);
 
-    /* Data path, all by the one reactor that owns the group. */
+    /*
+     * Data path.  All calls for a group are made by one and the same thread, its reactor's, from
+     * group_create to group_destroy: what is the thread's own (a thread-local, an attachment to an
+     * interpreter) may be made in group_create, used in submit and poll, undone in group_destroy.
+     * Without group_create, submit is still called by the reactors' threads only, several at once.
+     */
     int (*group_create)(struct ovsshm_store *store, void **group);
     /*
      * Stops what the group has under way.  After it the store must not touch a request of the

@@ -34,17 +34,20 @@
 #define OVSSHM_SEGMENTS_MAX 1024
 #define OVSSHM_SECTOR_BYTES 512 /* volume sizes are multiples of this */
 #define OVSSHM_PAGE_BYTES 4096  /* alignment of the parts of a region */
+#define OVSSHM_LATENCY_BUCKETS 32
 
 /* Feature bits: hello carries what the client knows, the reply what both will use. */
 enum ovsshm_feature {
     OVSSHM_FEATURE_SEGMENTS = 1u << 0, /* scatter/gather lists in the arena */
     OVSSHM_FEATURE_EVENTS = 1u << 1,   /* the server may send events */
+    OVSSHM_FEATURE_SESSIONS = 1u << 2, /* the client may ask for sessions */
 };
 
 /* ovsshm_msg.type */
 enum ovsshm_msg_type {
     OVSSHM_MSG_HELLO = 1,
     OVSSHM_MSG_STATUS = 2,
+    OVSSHM_MSG_SESSIONS = 3,
 
     OVSSHM_MSG_CREATE = 16,
     OVSSHM_MSG_REMOVE = 17,
@@ -135,10 +138,10 @@ struct ovsshm_volume_info {
     uint32_t snapshots;
 };
 
-/* Head of the reply to list and snapshot list; `count` elements follow. */
+/* Head of the reply to list, snapshot list and sessions; `count` elements follow. */
 struct ovsshm_msg_list_reply {
     uint32_t count;
-    uint32_t more; /* 1: ask again with the last name */
+    uint32_t more; /* 1: ask again with the last name or id */
 };
 
 /* All snapshot messages.  list: snapshot = last name seen. */
@@ -226,6 +229,35 @@ struct ovsshm_status {
     uint64_t sleeps;     /* times a reactor slept */
     uint64_t violations; /* sessions ended for breaking the protocol */
     uint64_t resv[4];
+};
+
+struct ovsshm_msg_sessions {
+    uint64_t after; /* the last id seen, or 0 */
+    uint64_t resv;
+};
+
+/* Element of the reply to sessions: one open volume of one client, since it was opened. */
+struct ovsshm_session_info {
+    uint64_t id;  /* ascending, never used again */
+    uint32_t pid; /* of the client when it connected */
+    uint32_t uid;
+    char client[OVSSHM_IDENT_BYTES]; /* as in its hello */
+    char volume[OVSSHM_NAME_BYTES];
+    uint32_t mode; /* enum ovsshm_mode */
+    uint32_t queues;
+    uint32_t in_flight; /* taken from the rings and not completed */
+    uint32_t resv0;
+    uint64_t uptime_ns;
+    uint64_t reads;  /* completed, with any result */
+    uint64_t writes; /* the same */
+    uint64_t others; /* the same: flush, discard, write-zeroes, block-status */
+    uint64_t errors; /* of these three, with a negative result */
+    uint64_t read_bytes;
+    uint64_t written_bytes;
+    uint64_t latency_ns; /* of all completed, from taken to published, summed up */
+    uint64_t latency_counts[OVSSHM_LATENCY_BUCKETS]; /* bucket i: at least 2^i ns; 0: also less */
+    uint64_t doorbells;                              /* rung towards the client */
+    uint64_t resv1[3];
 };
 
 /* First bytes of a region.  Written once by the server, except volume_bytes. */
