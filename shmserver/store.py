@@ -33,7 +33,9 @@ import builtins
 import enum
 import errno
 from collections.abc import Iterable
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeGuard
+
+ERRNO_MAX = 4095  # of Linux
 
 
 class Op(enum.IntEnum):
@@ -106,13 +108,13 @@ class Store:
 
     # ---- what the store declares ----
 
-    read_only: ClassVar[bool] = False
+    read_only: bool = False
     """Volumes cannot be opened for writing."""
 
-    block_bytes: ClassVar[int] = 1
+    block_bytes: int = 1
     """A power of two that requests are aligned to; one may still end where the volume ends."""
 
-    threads: ClassVar[int] = 0
+    threads: int = 0
     """0: data methods run in the reactor, which is fastest, and must not block long.  Above: so
     many threads of the store run them, several at once."""
 
@@ -120,12 +122,12 @@ class Store:
     """A request that takes longer ends with ETIMEDOUT; whether it was done is not known.  Data goes
     through private memory then, and data methods never run in the reactor."""
 
-    can_discard: ClassVar[bool | None] = None
-    can_write_zeroes: ClassVar[bool | None] = None
-    can_block_status: ClassVar[bool | None] = None
+    can_discard: bool | None = None
+    can_write_zeroes: bool | None = None
+    can_block_status: bool | None = None
     """None: when the method is implemented.  Stores with submit() declare what it can do."""
 
-    can_fua: ClassVar[bool] = False
+    can_fua: bool = False
     """True: pwrite and write_zeroes get fua=True where the client wants the data durable; False:
     flush() is called after them instead."""
 
@@ -268,19 +270,30 @@ def abilities(store: Store) -> Ability:
     )
 
 
-def errno_of(error: BaseException) -> int:
-    """The errno a client gets for an exception of a store."""
-    if isinstance(error, OSError) and error.errno:
+def errno_of(error: BaseException, *, management: bool = False) -> int:
+    """The errno a client gets for an exception of a store.
+
+    management: a KeyError is a name that does not exist (ENOENT), as a dict of volumes says it.
+    """
+    if isinstance(error, OSError) and _is_errno(error.errno):
         return error.errno
+    if management and isinstance(error, KeyError):
+        return errno.ENOENT
     for kind, number in _ERRNO.items():
         if isinstance(error, kind):
             return number
     return errno.EIO
 
 
+def _is_errno(number: object) -> TypeGuard[int]:
+    return isinstance(number, int) and 0 < number <= ERRNO_MAX
+
+
 _ERRNO: dict[type[BaseException], int] = {
     NotImplementedError: errno.EOPNOTSUPP,
     MemoryError: errno.ENOMEM,
+    FileNotFoundError: errno.ENOENT,
+    FileExistsError: errno.EEXIST,
+    PermissionError: errno.EACCES,
     TimeoutError: errno.ETIMEDOUT,
-    KeyError: errno.ENOENT,  # only of management calls: a dict of volumes says it so
 }
