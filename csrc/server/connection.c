@@ -388,6 +388,9 @@ command_done(struct mail *mail)
     if (command->type == OVSSHM_MSG_OPEN && command->session) {
         session_begin(c);
     }
+    if (command->resized) { /* before the reply: who asked finds its own event waiting */
+        announce_resize(c->server, srv_command_subject(command), command->size_bytes);
+    }
     if (ended) {
         if (c->session) {
             session_end(c);
@@ -400,9 +403,6 @@ command_done(struct mail *mail)
     command->reply = NULL;
     if (c->fd >= 0) {
         watch(c, EPOLL_CTL_MOD, EPOLLIN | EPOLLRDHUP);
-    }
-    if (command->resized) {
-        announce_resize(c->server, srv_command_subject(command), command->size_bytes);
     }
 }
 

@@ -134,8 +134,12 @@ class Volume(_Closing):
     def set_writable(self, writable: bool) -> None:
         raise NotImplementedError
 
+    def pending_events(self) -> list[Event]:
+        """Those that are there; does not wait."""
+        raise NotImplementedError
+
     def next_event(self) -> Event | None:
-        """The next event; None when none comes in WAIT_S."""
+        """The next event; None when none comes in WAIT_S, or can come any more."""
         raise NotImplementedError
 
 

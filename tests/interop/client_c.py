@@ -79,6 +79,8 @@ def capability_names(bits: int) -> frozenset[str]:
 
 
 class Connection(client.Connection):
+    volume_type: type[Volume]
+
     def __init__(self, socket: str) -> None:
         pointer = ffi.new("struct ovsshm_conn **")
         checked(library().ovsshm_connect(os.fsencode(socket), pointer))
@@ -164,7 +166,7 @@ class Connection(client.Connection):
         )
         pointer = ffi.new("struct ovsshm_volume **")
         assert checked(library().ovsshm_open(self._conn, name_bytes(name), params, pointer)) == 0
-        return Volume(pointer[0])
+        return self.volume_type(pointer[0])
 
 
 def _info(info: Any) -> Info:
@@ -270,10 +272,18 @@ class Volume(client.Volume):
         mode = wire.MODE_WRITE if writable else wire.MODE_READ
         assert checked(library().ovsshm_volume_set_mode(self._volume, mode)) == 0
 
-    def next_event(self) -> Event | None:
+    def _event(self) -> Event | None:
         event = ffi.new("struct ovsshm_msg_event *")
+        if library().ovsshm_volume_event(self._volume, event) == 0:
+            return None
+        return Event(EVENTS[event.event], event.value)
+
+    def pending_events(self) -> list[Event]:
+        return list(iter(self._event, None))
+
+    def next_event(self) -> Event | None:
         fd = library().ovsshm_queue_fd(self._queue)
-        while library().ovsshm_volume_event(self._volume, event) == 0:
+        while not (event := self._event()):
             if library().ovsshm_volume_state(self._volume) != 0:
                 return None
             armed = library().ovsshm_queue_arm(self._queue) == 0
@@ -281,7 +291,7 @@ class Volume(client.Volume):
             library().ovsshm_queue_disarm(self._queue)
             if armed and not readable:
                 return None
-        return Event(EVENTS[event.event], event.value)
+        return event
 
     # ---- many at once ----
 
@@ -334,3 +344,6 @@ class Volume(client.Volume):
         for completion in completions[0:count]:
             assert completion.user_data not in results, "completed twice"
             results[completion.user_data] = completion.result
+
+
+Connection.volume_type = Volume

@@ -139,6 +139,17 @@ def test_a_resize_is_an_event_for_all_who_have_it_open(connection, name, kind):
 
 
 @pytest.mark.needs("events")
+def test_the_event_of_a_resize_is_there_before_the_reply(connection, name, kind):
+    """PROTOCOL.md, section 12.4; for those who resize and for those who watch."""
+    connection.create(name, 512)
+    with connection.open(name, writable=True) as writer, connection.open(name) as reader:
+        for size in range(1024, 32 * 512, 512) if kind.can("resize") else ():
+            writer.resize(size)
+            expected = [Event("resized", size)]
+            assert writer.pending_events() == reader.pending_events() == expected
+
+
+@pytest.mark.needs("events")
 def test_a_resize_to_the_present_size_is_no_event(connection, name, kind):
     connection.create(name, MIB)
     with connection.open(name) as volume:
