@@ -46,13 +46,14 @@ srv_counters_result(struct counters *c, uint8_t op, int32_t result)
     }
 }
 
+/* Of `count` requests, each of which took so long. */
 static inline void
-srv_counters_latency(struct counters *c, uint64_t ns)
+srv_counters_latency(struct counters *c, uint64_t ns, uint32_t count)
 {
     unsigned bucket = 63u - (unsigned)__builtin_clzll(ns | 1);
     bucket = bucket < OVSSHM_LATENCY_BUCKETS ? bucket : OVSSHM_LATENCY_BUCKETS - 1;
-    COUNTER_ADD(c->latency_ns, ns);
-    COUNTER_ADD(c->latency_counts[bucket], 1);
+    COUNTER_ADD(c->latency_ns, ns * count);
+    COUNTER_ADD(c->latency_counts[bucket], count);
 }
 
 /* Adds what `from` has counted so far; `to` belongs to the caller. */

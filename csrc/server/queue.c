@@ -140,9 +140,12 @@ publish(struct queue *queue)
 {
     ovsshm_ring_publish(&queue->cq);
     uint64_t now = queue->unpublished ? ovsshm_ticks() : 0;
-    for (uint32_t i = 0; i < queue->unpublished; i++) {
-        srv_counters_latency(&queue->counters,
-                             ovsshm_ticks_to_ns(now - queue->unpublished_taken_at[i]));
+    for (uint32_t i = 0; i < queue->unpublished;) {
+        uint64_t taken_at = queue->unpublished_taken_at[i];
+        uint32_t first = i;
+        while (++i < queue->unpublished && queue->unpublished_taken_at[i] == taken_at) {
+        }
+        srv_counters_latency(&queue->counters, ovsshm_ticks_to_ns(now - taken_at), i - first);
     }
     queue->unpublished = 0;
     queue->unpublished_bytes = 0;
