@@ -41,6 +41,19 @@ __all__ = [
 ]
 
 
-def connect(socket: str | PathLike[str] | None = None) -> Connection:
-    """Connect to the server at a socket's path, or at the default one (see default_socket)."""
+def connect(
+    socket: str | PathLike[str] | None = None, *, implementation: str = "native"
+) -> Connection:
+    """Connect to the server at a socket's path, or at the default one (see default_socket).
+
+    implementation: "native", the C library, or "reference", the same in Python alone; it is a lot
+    slower and needs the extra openvstorage-shm[reference].  The one that is named is the one that
+    is used, or an ImportError says what is missing.
+    """
+    if implementation == "reference":
+        from shmclient import reference
+
+        return reference.Connection(socket)  # type: ignore[return-value]
+    if implementation != "native":
+        raise ValueError(f'implementation "{implementation}" is neither "native" nor "reference"')
     return Connection(None if socket is None else fspath(socket))

@@ -1,15 +1,12 @@
 # SPDX-License-Identifier: MIT
 """A client in Python on bare sockets and shared memory, for tests: it can do everything wrong.
 
-Written from docs/PROTOCOL.md; shares no code with the C client.  Without arguments its calls are
-those of a well-behaved client.  Python cannot fence, so it always rings, and looks again after a
-system call.
+Made from the parts of shmclient.reference that check nothing of what we send.  Without arguments
+its calls are those of a well-behaved client.  It rings whether the server is armed or not.
 """
 
 from __future__ import annotations
 
-import array
-import mmap
 import os
 import select
 import socket
@@ -20,9 +17,10 @@ from typing import Any, NamedTuple
 
 import wire
 
+from shmclient.reference import control, region, tables
+from shmclient.reference.queue import Completion, Queue
+
 TIMEOUT_S = 20
-PAGE = wire.PAGE_BYTES
-FDS_MAX = 1 + 2 * wire.QUEUES_MAX
 
 
 class Message(NamedTuple):
@@ -36,11 +34,6 @@ class Message(NamedTuple):
     @property
     def reason(self) -> str:
         return wire.text(wire.unpack("msg_reason", self.payload).reason)
-
-
-class Completion(NamedTuple):
-    user_data: int
-    result: int
 
 
 class Refused(OSError):
@@ -92,32 +85,20 @@ class RawClient:
     # ---- messages ----
 
     def send(self, packet: bytes, fds: Sequence[int] = ()) -> None:
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
-        self.socket.sendmsg([packet], rights)
+        control.send(self.socket, packet, fds)
 
     def receive(self) -> Message:
         """The next message of any kind; Ended when there is none any more."""
         try:
-            data, ancillary, flags, _ = self.socket.recvmsg(
-                wire.MSG_BYTES_MAX, socket.CMSG_SPACE(4 * FDS_MAX), socket.MSG_CMSG_CLOEXEC
-            )
-        except ConnectionResetError:
-            data, ancillary, flags = b"", [], 0
-        fds = array.array("i")
-        for level, kind, rights in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                fds.frombytes(rights)
-        if not data:
+            packet = control.receive(self.socket, control.FDS_MAX)
+        except control.Closed:
             last = self.events[-1] if self.events else None
             ended = last is not None and last.event == wire.EVENT_ENDED
-            raise Ended(wire.text(last.reason) if ended else "")
-        assert not flags & (socket.MSG_TRUNC | socket.MSG_CTRUNC)
-        head = wire.unpack("msg", data)
-        assert head.magic == wire.MAGIC
-        assert head.payload_bytes == len(data) - wire.sizeof("msg")
-        assert list(head.resv) == [0, 0, 0]
-        payload = data[wire.sizeof("msg") :]
-        return Message(head.type, head.flags, head.id, head.status, payload, list(fds))
+            raise Ended(wire.text(last.reason) if ended else "") from None
+        assert packet.clean
+        return Message(
+            packet.type, packet.flags, packet.id, packet.status, packet.payload, packet.fds
+        )
 
     def reply(self) -> Message:
         """The next reply; events before it are put aside."""
@@ -155,7 +136,7 @@ class RawClient:
         self,
         version_min: int = wire.VERSION,
         version_max: int = wire.VERSION,
-        features: int = wire.FEATURE_SEGMENTS | wire.FEATURE_EVENTS | wire.FEATURE_SESSIONS,
+        features: int = tables.FEATURES,
         client: str = "rawclient",
     ) -> Any:
         payload = wire.pack(
@@ -203,29 +184,6 @@ class RawClient:
         return volume
 
 
-def planned_region(queues: int, depth: int, arena_bytes: int) -> dict[str, int]:
-    """PROTOCOL.md section 5: what the header must say."""
-    entries = 1 << (depth - 1).bit_length()
-    cqes_offset = wire.sizeof("ring_words") + entries * wire.sizeof("sqe")
-    queue_bytes = cqes_offset + entries * wire.sizeof("cqe")
-    stride = (queue_bytes + PAGE - 1) // PAGE * PAGE
-    return {
-        "magic": wire.REGION_MAGIC,
-        "version": wire.VERSION,
-        "header_bytes": wire.sizeof("region_header"),
-        "queue_count": queues,
-        "depth": depth,
-        "entries": entries,
-        "queues_offset": PAGE,
-        "queue_stride_bytes": stride,
-        "sqes_offset": wire.sizeof("ring_words"),
-        "cqes_offset": cqes_offset,
-        "arena_offset": PAGE + queues * stride,
-        "arena_bytes": arena_bytes,
-        "region_bytes": PAGE + queues * stride + arena_bytes,
-    }
-
-
 class RawVolume:
     """An open volume: the mapped region and its queues."""
 
@@ -233,24 +191,24 @@ class RawVolume:
         self.client = client
         self.fds = fds
         assert len(fds) == 1 + 2 * reply.queues
-        self.map = mmap.mmap(fds[0], reply.region_bytes)
-        self.bytes = wire.ffi.from_buffer(self.map)
-        self.header = wire.unpack("region_header", self.map[: wire.sizeof("region_header")])
+        self.region = region.attach(fds[0], reply.region_bytes)
+        self.map = self.region.map
+        self.header = self.region.layout
+        assert (self.header.queue_count, self.header.depth) == (reply.queues, reply.depth)
         self.size_bytes: int = reply.size_bytes
-        header = self.header
-        for name, value in planned_region(reply.queues, reply.depth, header.arena_bytes).items():
-            assert getattr(header, name) == value, name
-        self.arena_offset: int = header.arena_offset
-        self.queues = [RawQueue(self, i, *fds[1 + 2 * i : 3 + 2 * i]) for i in range(reply.queues)]
+        self.arena_offset: int = self.header.arena_offset
+        self.queues = [
+            RawQueue(self, self.region.queue(i), *fds[1 + 2 * i : 3 + 2 * i])
+            for i in range(reply.queues)
+        ]
 
     def close(self) -> None:
         """Unmaps and closes; the session goes on until the connection is closed."""
         if self.fds:
+            for queue in self.queues:
+                queue.close()
             self.queues.clear()
-            wire.ffi.release(self.bytes)
-            self.map.close()
-            for fd in self.fds:
-                os.close(fd)
+            self.region.close()
             self.fds = []
 
     @property
@@ -259,8 +217,7 @@ class RawVolume:
 
     @property
     def volume_bytes(self) -> int:
-        pointer = wire.ffi.cast("struct ovsshm_region_header *", self.bytes)
-        return int(pointer.volume_bytes)
+        return self.region.volume_bytes
 
     def put(self, offset: int, data: bytes) -> None:
         self.map[self.arena_offset + offset : self.arena_offset + offset + len(data)] = data
@@ -298,32 +255,26 @@ class RawVolume:
         assert self.queue.run(op=wire.OP_FLUSH) == 0
 
 
-class RawQueue:
-    """A queue pair; indexes are private, as PROTOCOL.md section 6 asks."""
+class RawQueue(Queue):
+    """A queue pair; what it knows of the indexes can be spoilt as well as the shared words."""
 
-    def __init__(self, volume: RawVolume, index: int, server_fd: int, client_fd: int) -> None:
-        header = volume.header
-        start = header.queues_offset + index * header.queue_stride_bytes
-        base = volume.bytes + start
+    def __init__(
+        self, volume: RawVolume, memory: region.QueueMemory, server_fd: int, client_fd: int
+    ) -> None:
+        super().__init__(memory, server_fd, client_fd)
         self.volume = volume
-        self.server_fd = server_fd
-        self.client_fd = client_fd
-        self.entries: int = header.entries
-        self.words = wire.ffi.cast("struct ovsshm_ring_words *", base)
-        self.sqes = wire.ffi.cast("struct ovsshm_sqe *", base + header.sqes_offset)
-        self.cqes = wire.ffi.cast("struct ovsshm_cqe *", base + header.cqes_offset)
-        self.tail = 0
-        self.head = 0
         self.user_data = 0
 
-    def push(self, entry: bytes) -> None:
-        """Writes an entry into the next slot; not published yet."""
-        slot = self.sqes + (self.tail & (self.entries - 1))
-        wire.ffi.memmove(slot, entry, wire.sizeof("sqe"))
-        self.tail = (self.tail + 1) & 0xFFFFFFFF
+    @property
+    def tail(self) -> int:
+        return self.sq.own
+
+    @tail.setter
+    def tail(self, value: int) -> None:
+        self.sq.own = value
 
     def publish(self) -> None:
-        self.words.sq_tail = self.tail
+        self.sq.publish()
         self.ring()
 
     def ring(self) -> None:
@@ -340,46 +291,23 @@ class RawQueue:
         self.publish()
         return int(fields["user_data"])
 
-    def reap(self) -> list[Completion]:
-        """What is there now."""
-        tail = self.words.cq_tail
-        assert (tail - self.head) & 0xFFFFFFFF <= self.entries
-        found = []
-        while self.head != tail:
-            entry = self.cqes[self.head & (self.entries - 1)]
-            assert entry.resv == 0
-            found.append(Completion(entry.user_data, entry.result))
-            self.head = (self.head + 1) & 0xFFFFFFFF
-        self.words.cq_head = self.head
-        return found
-
     def wait(self, count: int = 1) -> list[Completion]:
         """At least `count` completions; Ended when the server closes, TimeoutError."""
-        found = self.reap()
-        deadline = time.monotonic() + TIMEOUT_S
         connection = self.volume.client
+        deadline = time.monotonic() + TIMEOUT_S
+        found = self.reap()
         while len(found) < count:
-            self.words.client_armed = 1
-            select.select([], [], [], 0)  # a system call in place of the fence F1
-            if not (more := self.reap()):
-                self.sleep(deadline - time.monotonic())
-                more = self.reap()
-            self.words.client_armed = 0
+            woken = self.sleep(connection.socket.fileno(), deadline - time.monotonic())
+            if not woken:
+                raise TimeoutError("no completion in time")
+            more = self.reap()
             found += more
             if not more and select.select([connection.socket], [], [], 0)[0]:
                 message = connection.receive()
                 assert message.type == wire.MSG_EVENT
                 connection.events.append(wire.unpack("msg_event", message.payload))
+        assert all(done.resv == 0 for done in found)
         return found
-
-    def sleep(self, timeout_s: float) -> None:
-        readable, _, _ = select.select(
-            [self.client_fd, self.volume.client.socket], [], [], max(timeout_s, 0)
-        )
-        if not readable:
-            raise TimeoutError("no completion in time")
-        if self.client_fd in readable:
-            os.read(self.client_fd, 512)
 
     def run(self, **fields: Any) -> int:
         """One request with nothing else in flight: its result."""

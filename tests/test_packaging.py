@@ -111,6 +111,26 @@ def test_wheel_works_in_a_clean_environment(installed, short_dir, pool):
     assert str(installed.parent) in result.stdout
 
 
+def test_wheel_without_the_extra_says_what_the_reference_needs(installed):
+    code = "import shmclient; shmclient.connect('/nowhere', implementation='reference')"
+    result = run([installed / "python", "-c", code], cwd=installed, check=False)
+    assert "ImportError" in result.stderr
+    assert "pip install 'openvstorage-shm[reference]'" in result.stderr
+
+
+def test_wheel_has_the_wire_header_that_the_reference_reads(wheel, tmp_path):
+    """With the packages of this environment, which has the extra."""
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path)
+    code = "from shmclient.reference import wire; print(wire.HEADER, wire.OP_FLUSH)"
+    result = run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
+    header, flush = result.stdout.split()
+    assert Path(header).parent == tmp_path / "shmclient/reference"
+    original = TOP / "csrc/include/openvstorage/shm_wire.h"
+    assert Path(header).read_bytes() == original.read_bytes()
+    assert flush == "3"
+
+
 def test_wheel_needs_no_library_of_this_project(installed):
     modules = run(
         [

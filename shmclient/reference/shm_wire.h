@@ -1,0 +1,1 @@
+../../csrc/include/openvstorage/shm_wire.h

@@ -1,0 +1,506 @@
+# SPDX-License-Identifier: MIT
+"""An open volume: requests of any length on any memory, done through one queue.
+
+There is one way to do requests, _run(); everything else makes tasks for it.  Threads take turns.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Self
+
+from shmclient.reference import doorbell, names, region, requests, tables, wire
+from shmclient.reference.arena import Arena
+from shmclient.reference.memory import Buffer, Buffers, Ranges, flat
+from shmclient.reference.queue import Completion, Queue
+from shmclient.reference.records import (
+    Event,
+    Extent,
+    Limits,
+    VolumeInfo,
+    capability_names,
+    record,
+)
+from shmclient.reference.ring import ImpossibleIndex
+from shmclient.reference.session import Session
+from shmclient.reference.task import Piece, Place, Task
+
+ARENA_BYTES_DEFAULT = 64 << 20
+OFFSET_MAX = 2**63 - 1
+
+_volumes: weakref.WeakSet[Volume] = weakref.WeakSet()
+
+
+class Volume:
+    """An open volume.  Made by Connection.open()."""
+
+    def __init__(
+        self, socket_path: str, name: str, *, writable: bool, depth: int, arena_bytes: int
+    ) -> None:
+        self._name = name
+        self._turn = threading.RLock()
+        self._in_flight: dict[int, Piece] = {}
+        self._user_data = 0
+        self._closed = False
+        self._session = Session(socket_path)
+        try:
+            self._open(writable, depth, arena_bytes)
+        except BaseException:
+            self._session.close()
+            raise
+        _volumes.add(self)
+
+    # ---- open and close (section 4.5) ----
+
+    def _open(self, writable: bool, depth: int, arena_bytes: int) -> None:
+        hello = self._session.hello
+        self._writable = writable
+        depth = depth or min(wire.DEPTH_DEFAULT, hello.depth_max)
+        if not arena_bytes:
+            page = wire.PAGE_BYTES
+            arena_bytes = min(ARENA_BYTES_DEFAULT, hello.arena_bytes_max) // page * page
+        payload = wire.pack(
+            "msg_open",
+            name=self._name,
+            mode=_mode(writable),
+            queues=1,
+            depth=depth,
+            arena_bytes=arena_bytes,
+        )
+        answer = self._session.call("OPEN", payload, descriptors=3)
+        reply = wire.unpack("msg_open_reply", answer.payload)
+        region_fd, server_fd, client_fd = answer.fds
+        try:
+            if not (_is_doorbell(server_fd) and _is_doorbell(client_fd)):
+                os.close(region_fd)
+                raise self._session.violated("a doorbell that is no eventfd")
+            self._region = self._attach(region_fd, reply, depth, arena_bytes)
+        except BaseException:
+            os.close(server_fd)
+            os.close(client_fd)
+            raise
+        self._queue = Queue(self._region.queue(0), server_fd, client_fd)
+        self._limits = _limits(hello, reply, arena_bytes)
+        segments = hello.features & wire.FEATURE_SEGMENTS
+        self._place = Place(
+            self._region.arena(),
+            Arena(arena_bytes),
+            Buffers(),
+            hello.segments_max if segments else 0,
+        )
+
+    def _attach(self, fd: int, reply: Any, depth: int, arena_bytes: int) -> region.Region:
+        """Section 5: the region must be the one that was asked for."""
+        try:
+            found = region.attach(fd, reply.region_bytes)
+        except region.BadRegion as error:
+            raise self._session.violated(str(error)) from None
+        hello = self._session.hello
+        layout = found.layout
+        if (reply.queues, reply.depth, reply.resv) != (1, depth, 0) or (
+            layout.queue_count,
+            layout.depth,
+            layout.arena_bytes,
+            layout.features,
+            layout.block_bytes,
+        ) != (1, depth, arena_bytes, hello.features, reply.block_bytes):
+            found.close()
+            raise self._session.violated("a shared region that was not asked for")
+        if not 1 <= reply.block_bytes <= min(hello.request_bytes_max, hello.range_bytes_max):
+            found.close()
+            raise self._session.violated("an impossible block size")
+        return found
+
+    def close(self) -> None:
+        """Close at once; again is fine.  Buffers stay valid, requests in flight are dropped."""
+        with self._turn:
+            if not self._closed:
+                self._closed = True
+                self._in_flight.clear()
+                self._session.close()
+                self._queue.close()
+                del self._queue  # its pointers end with the region
+                self._place.view.release()
+                self._region.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _check_open(self) -> None:
+        self._session.check_process()
+        if self._closed:
+            raise ValueError("the volume is closed")
+
+    # ---- what it is ----
+
+    @property
+    def size_bytes(self) -> int:
+        """The size now; follows a resize by anybody (section 12.4)."""
+        self._check_open()
+        return min(self._region.volume_bytes, OFFSET_MAX)
+
+    @property
+    def limits(self) -> Limits:
+        self._check_open()
+        return self._limits
+
+    def stat(self) -> VolumeInfo:
+        self._check_open()
+        payload = wire.pack("msg_volume", name=self._name)
+        return volume_info(self._session, self._session.call("STAT", payload).payload)
+
+    def resize(self, size_bytes: int) -> None:
+        self._check_open()
+        resize(self._session, self._name, size_bytes)
+
+    def set_writable(self, writable: bool) -> None:
+        """Take the writer's role, or give it up."""
+        self._check_open()
+        self._session.call("SET_MODE", wire.pack("msg_set_mode", mode=_mode(writable)))
+        self._writable = writable
+
+    # ---- events (section 4.6) ----
+
+    def events(self) -> list[Event]:
+        """Those that have come since the last time."""
+        self._check_open()
+        self._drain()
+        pending = []
+        while self._session.events:
+            pending.append(self._session.events.popleft())
+        return pending
+
+    def wait_event(self, timeout_s: float | None = None) -> Event | None:
+        """The next event, or None when none came in time.  OSError when none will come any more."""
+        self._check_open()
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            self._drain()
+            if self._session.events:
+                return self._session.events.popleft()
+            if not self._session.alive:
+                raise self._session.over()
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            if not doorbell.wait([self._session.socket.fileno()], left):
+                return None
+
+    def _drain(self) -> None:
+        with suppress(OSError):  # it is over: who waits for something is told so
+            self._session.drain()
+
+    # ---- data (section 8) ----
+
+    def pread(self, length_bytes: int, offset_bytes: int) -> bytes:
+        """Fewer bytes only at the end of the volume, none beyond it."""
+        _check_range(length_bytes, offset_bytes)
+        data = bytearray(length_bytes)
+        count = self.preadinto(data, offset_bytes)
+        return bytes(data[:count])
+
+    def preadinto(self, buffer: Any, offset_bytes: int) -> int:
+        return self.preadv([buffer], offset_bytes)
+
+    def preadv(self, buffers: Sequence[Any], offset_bytes: int) -> int:
+        return self._do(_data_task("read", buffers, offset_bytes))
+
+    def pwrite(self, data: Any, offset_bytes: int, *, fua: bool = False) -> int:
+        return self.pwritev([data], offset_bytes, fua=fua)
+
+    def pwritev(self, buffers: Sequence[Any], offset_bytes: int, *, fua: bool = False) -> int:
+        return self._do(_data_task("write", buffers, offset_bytes, fua=fua))
+
+    def flush(self) -> None:
+        self._do(Task("flush"))
+
+    def discard(self, length_bytes: int, offset_bytes: int) -> None:
+        self._do(_range_task("discard", length_bytes, offset_bytes))
+
+    def write_zeroes(
+        self, length_bytes: int, offset_bytes: int, *, may_unmap: bool = True, fua: bool = False
+    ) -> None:
+        self._do(_zeroes_task(length_bytes, offset_bytes, may_unmap, fua))
+
+    def block_status(
+        self, length_bytes: int | None = None, offset_bytes: int = 0
+    ) -> Iterator[Extent]:
+        """What the range is made of, to its end or the volume's; neighbours of a kind are one."""
+        if length_bytes is None:
+            length_bytes = max(0, self.size_bytes - offset_bytes)
+        _check_range(length_bytes, offset_bytes)
+        self._check_open()
+        return _merged(self._extents(length_bytes, offset_bytes))
+
+    def _extents(self, length_bytes: int, offset_bytes: int) -> Iterator[Extent]:
+        end = offset_bytes + length_bytes
+        while offset_bytes < end:
+            task = _range_task("block-status", end - offset_bytes, offset_bytes)
+            self._do(task)
+            if not task.extents:
+                return  # at the end of the volume
+            for one in task.extents:
+                hole, zero = one.flags & wire.EXTENT_HOLE, one.flags & wire.EXTENT_ZERO
+                yield Extent(offset_bytes, one.length_bytes, bool(hole), bool(zero))
+                offset_bytes += one.length_bytes
+
+    def batch(self, requests: Sequence[requests.Request], *, check: bool = True) -> list[int]:
+        """Many requests, in flight together; their results in order.
+
+        With check the first failure is raised, an OSError with all results in its attribute
+        `results`; without, a failed one's result is -errno.
+        """
+        tasks = [_task_of(request) for request in requests]
+        self._run(tasks)
+        results = [task.result or 0 for task in tasks]
+        for task, result in zip(tasks, results, strict=True):
+            if check and result < 0:
+                error = self._error(task, result)
+                error.results = results  # type: ignore[attr-defined]
+                raise error
+        return results
+
+    def buffer(self, length_bytes: int) -> Buffer:
+        """Memory in the arena, see Buffer.  MemoryError when the arena is full."""
+        self._check_open()
+        if length_bytes <= 0:
+            raise ValueError("a buffer has at least one byte")
+        with self._turn:
+            part = self._place.arena.allocate(length_bytes, wire.PAGE_BYTES)
+        if part is None:
+            raise MemoryError("the arena is full: release buffers, or open with more arena_bytes")
+        arena, buffers = self._place.arena, self._place.buffers
+        address: list[int] = []
+
+        def give_back() -> None:
+            for one in address:
+                buffers.remove(one)
+            arena.free(part)
+
+        made = Buffer(
+            self._region.fd, length_bytes, self._region.layout.arena_offset + part.offset, give_back
+        )
+        address.append(flat(made, writable=True).address)
+        buffers.add(address[0], part)
+        return made
+
+    # ---- tasks through the queue ----
+
+    def _do(self, task: Task) -> int:
+        self._run([task])
+        assert task.result is not None
+        if task.result < 0:
+            raise self._error(task, task.result)
+        return task.result
+
+    def _error(self, task: Task, result: int) -> OSError:
+        if not self._session.alive and -result == self._session.over().errno:
+            return self._session.over()
+        what = f"{task.name} of {task.length_bytes} bytes at {task.offset_bytes}"
+        return OSError(-result, f'{what} of volume "{self._name}": {os.strerror(-result)}')
+
+    def _run(self, tasks: list[Task]) -> None:
+        """Do them all.  Only what ends the session, or the caller's patience, is raised."""
+        with self._turn:
+            self._check_open()
+            if not self._session.alive:
+                raise self._session.over()
+            for task in tasks:
+                task.settle(self._limits, self.size_bytes, self._writable)
+            waiting = deque(task for task in tasks if task.result is None)
+            try:
+                while any(task.result is None for task in tasks):
+                    self._submit(waiting)
+                    if self._in_flight:
+                        self._wait()
+                        waiting.extend(self._reap())
+            finally:
+                for task in tasks:
+                    task.abandoned = task.result is None
+
+    def _submit(self, waiting: deque[Task]) -> None:
+        """As many pieces as there is room for, published together (section 6, rule 1)."""
+        pushed = False
+        while waiting and len(self._in_flight) < self._limits.depth:
+            alone = not self._in_flight
+            piece = waiting[0].next_piece(self._limits, self._place, alone=alone)
+            if piece is None and not alone:
+                break
+            waiting.popleft()
+            if piece is not None:
+                self._user_data += 1
+                entry = wire.pack("sqe", user_data=self._user_data, **piece.entry)
+                self._in_flight[self._user_data] = piece
+                self._queue.push(entry)
+                pushed = True
+        if pushed:
+            self._queue.publish()
+
+    def _wait(self) -> None:
+        """Until there are completions, or the session is over (section 12.2, rule 1)."""
+        try:
+            while self._session.alive and not self._queue.cq.available():
+                socket_fd = self._session.socket.fileno()
+                if socket_fd in self._queue.sleep(socket_fd):
+                    self._drain()
+        except ImpossibleIndex:
+            self._session.violated("an impossible completion index")
+
+    def _reap(self) -> list[Task]:
+        """Handle the completions that are there; tasks that have another piece to do."""
+        unfinished = []
+        try:
+            completions = self._queue.reap()
+        except ImpossibleIndex:
+            self._session.violated("an impossible completion index")
+            completions = []
+        for completion in completions:
+            task = self._complete(completion)
+            if task is not None and task.result is None and not task.abandoned:
+                unfinished.append(task)
+        if not self._session.alive:
+            self._fail_all(unfinished)
+            unfinished.clear()
+        return unfinished
+
+    def _complete(self, completion: Completion) -> Task | None:
+        piece = self._in_flight.pop(completion.user_data, None)
+        if (
+            piece is None
+            or completion.resv
+            or not piece.task.finish_piece(piece, completion.result, self._place.view)
+        ):
+            self._session.violated("an impossible completion")
+        if piece is None:
+            return None
+        if piece.held is not None:
+            self._place.arena.free(piece.held)
+        return piece.task
+
+    def _fail_all(self, unfinished: list[Task]) -> None:
+        """Section 12.2, rule 3: each exactly once."""
+        for task in [*unfinished, *(piece.task for piece in self._in_flight.values())]:
+            if task.result is None:
+                task.result = -(self._session.over().errno or errno.ENOTCONN)
+        for piece in self._in_flight.values():
+            if piece.held is not None:
+                self._place.arena.free(piece.held)
+        self._in_flight.clear()
+
+
+# ---- pieces of the above that need no volume ----
+
+
+def _mode(writable: bool) -> int:
+    return tables.MODES["WRITE" if writable else "READ"]
+
+
+def _is_doorbell(fd: int) -> bool:
+    """Writing to a pipe could kill us and reading from one stop us: insist on an eventfd."""
+    anonymous = stat.S_IFMT(os.fstat(fd).st_mode) == 0
+    return anonymous and bool(fcntl.fcntl(fd, fcntl.F_GETFL) & os.O_NONBLOCK)
+
+
+def _limits(hello: Any, reply: Any, arena_bytes: int) -> Limits:
+    """Lengths that are multiples of the block size, so that pieces are aligned when all is."""
+    block = reply.block_bytes
+    return Limits(
+        block_bytes=block,
+        request_bytes_max=hello.request_bytes_max // block * block,
+        range_bytes_max=hello.range_bytes_max // block * block,
+        depth=reply.depth,
+        queues=reply.queues,
+        arena_bytes=arena_bytes,
+        capabilities=capability_names(hello.capabilities),
+    )
+
+
+def volume_info(session: Session, payload: bytes) -> VolumeInfo:
+    info = wire.unpack("volume_info", payload)
+    if not wire.has_nul(info.name):
+        raise session.violated("a volume name without end")
+    found: VolumeInfo = record(VolumeInfo, info)
+    return found
+
+
+def resize(session: Session, name: str, size_bytes: int) -> None:
+    names.check_volume(name)
+    names.check_size(name, size_bytes)
+    session.call("RESIZE", wire.pack("msg_volume", name=name, size_bytes=size_bytes))
+
+
+def _check_range(length_bytes: int, offset_bytes: int) -> None:
+    if length_bytes < 0 or offset_bytes < 0:
+        raise ValueError("offsets and lengths are not negative")
+    if offset_bytes > OFFSET_MAX - length_bytes:
+        raise OverflowError("the range ends beyond 2^63 - 1")
+
+
+def _range_task(name: str, length_bytes: int, offset_bytes: int, flags: int = 0) -> Task:
+    _check_range(length_bytes, offset_bytes)
+    return Task(name, offset_bytes, length_bytes, flags)
+
+
+def _data_task(name: str, buffers: Sequence[Any], offset_bytes: int, *, fua: bool = False) -> Task:
+    memory = Ranges([flat(one, writable=name == "read") for one in buffers])
+    _check_range(memory.length_bytes, offset_bytes)
+    flags = wire.SQE_FUA if fua else 0
+    return Task(name, offset_bytes, memory.length_bytes, flags, memory)
+
+
+def _zeroes_task(length_bytes: int, offset_bytes: int, may_unmap: bool, fua: bool) -> Task:
+    flags = (wire.SQE_MAY_UNMAP if may_unmap else 0) | (wire.SQE_FUA if fua else 0)
+    return _range_task("write-zeroes", length_bytes, offset_bytes, flags)
+
+
+def _task_of(request: requests.Request) -> Task:
+    match request:
+        case requests.Read(buffer, offset):
+            return _data_task("read", [buffer], offset)
+        case requests.Write(data, offset, fua):
+            return _data_task("write", [data], offset, fua=fua)
+        case requests.Flush():
+            return Task("flush")
+        case requests.Discard(length, offset):
+            return _range_task("discard", length, offset)
+        case requests.WriteZeroes(length, offset, may_unmap, fua):
+            return _zeroes_task(length, offset, may_unmap, fua)
+    raise TypeError(f"{request!r} is no request")
+
+
+def _merged(extents: Iterator[Extent]) -> Iterator[Extent]:
+    last: Extent | None = None
+    for one in extents:
+        if last is not None and (last.hole, last.zero) == (one.hole, one.zero):
+            last = last._replace(length_bytes=last.length_bytes + one.length_bytes)
+            continue
+        if last is not None:
+            yield last
+        last = one
+    if last is not None:
+        yield last
+
+
+def _drop_copies() -> None:
+    """In a child after fork: the parent's memory and descriptors are not for it."""
+    for volume in list(_volumes):
+        volume._session.inherited = True
+        volume._turn = threading.RLock()
+        volume.close()
+
+
+os.register_at_fork(after_in_child=_drop_copies)
