@@ -7,10 +7,11 @@ import click
 
 import shmclient
 from shmclient import console
-from shmclient.cli import inspect, manage, snapshot
-from shmclient.cli.common import common_options
+from shmclient.cli import completion, inspect, manage, snapshot
+from shmclient.cli.common import add_common_options
 
 
+@add_common_options
 @click.group(
     "shmclient",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,12 +27,11 @@ Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 """,
 )
 @click.version_option(shmclient.__version__, prog_name="shmclient")
-@common_options
 def cli() -> None:
     """Manage the volumes of an openvstorage shared-memory server."""
 
 
-for family in (manage, inspect, snapshot):
+for family in (manage, inspect, snapshot, completion):
     for one in family.COMMANDS:
         cli.add_command(one)
 

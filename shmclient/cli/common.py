@@ -10,9 +10,10 @@ import click
 
 import shmclient
 from shmclient.console import Failure
-from shmclient.units import parse_size
+from shmclient.units import parse_duration, parse_size
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+AnyCommand = TypeVar("AnyCommand", bound=click.Command)
 
 
 def size(ctx: click.Context, param: click.Parameter, text: str) -> int:
@@ -24,6 +25,28 @@ def size(ctx: click.Context, param: click.Parameter, text: str) -> int:
         reason = "a volume of 0 bytes holds nothing; give the size it should have"
         raise click.BadParameter(reason, ctx, param)
     return size_bytes
+
+
+def optional_size(ctx: click.Context, param: click.Parameter, text: str | None) -> int | None:
+    return None if text is None else size(ctx, param, text)
+
+
+def size_or_zero(ctx: click.Context, param: click.Parameter, text: str | None) -> int:
+    try:
+        return parse_size(text or "0")
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def duration(ctx: click.Context, param: click.Parameter, text: str) -> int:
+    """Nanoseconds, more than 0."""
+    try:
+        duration_ns = parse_duration(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    if duration_ns == 0:
+        raise click.BadParameter("must be more than 0", ctx, param)
+    return duration_ns
 
 
 def new_size(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, bool]:
@@ -38,9 +61,10 @@ class Common:
         self.socket: str | None = None
         self.json = False
 
-    def connect(self) -> AbstractContextManager[shmclient.Connection]:
+    def connect(self, socket: str | None = None) -> AbstractContextManager[shmclient.Connection]:
+        """To the server of --socket, unless another one is named."""
         try:
-            return shmclient.connect(self.socket)
+            return shmclient.connect(self.socket if socket is None else socket)
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise Failure(
                 f"{error.strerror}\n"
@@ -50,37 +74,51 @@ class Common:
             raise Failure(error.strerror) from error
 
 
-def common_options(function: Function) -> Function:
+def add_common_options(to: AnyCommand) -> AnyCommand:
+    """Behind the command's own."""
+
     def remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
         if value not in (None, False):  # not given: what stands before the command holds
             setattr(ctx.ensure_object(Common), param.name or "", value)
 
-    function = click.option(
-        "--json",
-        is_flag=True,
-        expose_value=False,
-        callback=remember,
-        help="Print JSON, sizes in bytes.",
-    )(function)
-    return click.option(
-        "--socket",
-        metavar="PATH",
-        expose_value=False,
-        callback=remember,
-        help="Socket of the server.  [default: $OVS_SHM_SOCKET, else /run/openvstorage/shm.sock "
-        "for root, else $XDG_RUNTIME_DIR/openvstorage/shm.sock]",
-    )(function)
+    to.params += [
+        click.Option(
+            ["--json"],
+            is_flag=True,
+            expose_value=False,
+            callback=remember,
+            help="Print JSON: sizes in bytes, times in nanoseconds.",
+        ),
+        click.Option(
+            ["--socket"],
+            metavar="PATH",
+            expose_value=False,
+            callback=remember,
+            help="Socket of the server.  [default: $OVS_SHM_SOCKET, else "
+            "/run/openvstorage/shm.sock for root, else $XDG_RUNTIME_DIR/openvstorage/shm.sock]",
+        ),
+    ]
+    return to
 
 
-def command(name: str, example: str) -> Callable[[Function], click.Command]:
+def command(name: str, *examples: str) -> Callable[[Function], click.Command]:
     """A command with the common options; its function gets them first."""
+    lines = "".join(f"\n  {example}" for example in examples)
+    epilog = f"\b\nExample{'s' if examples[1:] else ''}:{lines}"
 
     def decorate(function: Function) -> click.Command:
         @wraps(function)
         def with_common(**arguments: Any) -> None:
             function(click.get_current_context().ensure_object(Common), **arguments)
 
-        with_options = common_options(with_common)
-        return click.command(name, epilog=f"Example: {example}")(with_options)
+        return add_common_options(click.command(name, epilog=epilog)(with_common))
 
     return decorate
+
+
+offset_option = click.option(
+    "--offset", metavar="SIZE", callback=size_or_zero, help="Start there.  [default: 0]"
+)
+length_option = click.option(
+    "--length", metavar="SIZE", callback=optional_size, help="So much.  [default: to the end]"
+)

@@ -6,6 +6,7 @@ import click
 import shmclient
 from shmclient import display
 from shmclient.cli.common import Common, command
+from shmclient.cli.completion import volume_names
 from shmclient.console import doing
 from shmclient.units import format_duration, format_size
 
@@ -35,7 +36,7 @@ def list_(common: Common) -> None:
 
 
 @command("info", "shmclient info demo")
-@click.argument("name")
+@click.argument("name", shell_complete=volume_names)
 def info(common: Common, name: str) -> None:
     """Show one volume."""
     with common.connect() as server, doing(f'show "{name}"'):

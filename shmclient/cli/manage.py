@@ -6,6 +6,7 @@ import click
 import shmclient
 from shmclient import display
 from shmclient.cli.common import Common, command, new_size, size
+from shmclient.cli.completion import volume_names
 from shmclient.console import doing
 from shmclient.units import format_size
 
@@ -24,7 +25,7 @@ def create(common: Common, name: str, size: int) -> None:
 
 
 @command("resize", "shmclient resize demo +1G")
-@click.argument("name")
+@click.argument("name", shell_complete=volume_names)
 @click.argument("size", metavar="[+]SIZE", callback=new_size)
 def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
     """Grow a volume.
@@ -40,7 +41,7 @@ def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
 
 
 @command("remove", "shmclient remove demo old-demo")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=volume_names)
 def remove(common: Common, names: tuple[str, ...]) -> None:
     """Remove volumes and their snapshots.
 

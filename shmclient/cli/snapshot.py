@@ -6,13 +6,14 @@ from datetime import datetime
 import click
 
 from shmclient import display
-from shmclient.cli.common import Common, command, common_options
+from shmclient.cli.common import Common, add_common_options, command
+from shmclient.cli.completion import snapshot_names, volume_names
 from shmclient.console import doing
 from shmclient.units import format_size
 
 
 @command("create", "shmclient snapshot create demo before-upgrade")
-@click.argument("volume")
+@click.argument("volume", shell_complete=volume_names)
 @click.argument("name")
 @click.option(
     "--timeout",
@@ -28,7 +29,7 @@ def create(common: Common, volume: str, name: str, timeout: int | None) -> None:
 
 
 @command("list", "shmclient snapshot list demo")
-@click.argument("volume")
+@click.argument("volume", shell_complete=volume_names)
 def list_(common: Common, volume: str) -> None:
     """List the snapshots of VOLUME, oldest first."""
     with common.connect() as server, doing(f'list the snapshots of "{volume}"'):
@@ -52,8 +53,8 @@ def list_(common: Common, volume: str) -> None:
 
 
 @command("rollback", "shmclient snapshot rollback demo before-upgrade")
-@click.argument("volume")
-@click.argument("name")
+@click.argument("volume", shell_complete=volume_names)
+@click.argument("name", shell_complete=snapshot_names)
 def rollback(common: Common, volume: str, name: str) -> None:
     """Put VOLUME back to the snapshot NAME.  Newer snapshots are dropped."""
     with common.connect() as server, doing(f'roll "{volume}" back to the snapshot "{name}"'):
@@ -62,8 +63,8 @@ def rollback(common: Common, volume: str, name: str) -> None:
 
 
 @command("remove", "shmclient snapshot remove demo before-upgrade")
-@click.argument("volume")
-@click.argument("name")
+@click.argument("volume", shell_complete=volume_names)
+@click.argument("name", shell_complete=snapshot_names)
 def remove(common: Common, volume: str, name: str) -> None:
     """Remove the snapshot NAME of VOLUME."""
     with common.connect() as server, doing(f'remove the snapshot "{name}" of "{volume}"'):
@@ -78,8 +79,8 @@ def _show_done(common: Common, volume: str, name: str, done: str) -> None:
         click.echo(f'{done} snapshot "{name}" of "{volume}"')
 
 
+@add_common_options
 @click.group("snapshot")
-@common_options
 def snapshot() -> None:
     """Snapshots of a volume."""
 
