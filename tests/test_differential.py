@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.errors import FlakyFailure
 from hypothesis.stateful import run_state_machine_as_test
-from interop import client_c
+from interop import client_c, client_python
 from interop.client import Event, Extent, Request, Snapshot
 from interop.conftest import Running
 from interop.machine import Machine, Side
@@ -59,6 +59,15 @@ def test_the_file_store_answers_as_the_memory_store(sockets):
     compare(
         Side("memory", lambda: client_c.Connection(sockets["c-memory"])),
         Side("file", lambda: client_c.Connection(sockets["c-file"])),
+    )
+
+
+def test_the_clients_answer_alike(sockets):
+    """On one server: what they send is what differs."""
+    socket = sockets["c-memory"]
+    compare(
+        Side("c", lambda: client_c.Connection(socket)),
+        Side("reference", lambda: client_python.Connection(socket, "reference")),
     )
 
 

@@ -318,7 +318,8 @@ class Volume:
         with self._turn:
             self._check_open()
             if not self._session.alive:
-                raise self._session.over()
+                self._fail_all(tasks)
+                return
             for task in tasks:
                 task.settle(self._limits, self.size_bytes, self._writable)
             waiting = deque(task for task in tasks if task.result is None)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import NamedTuple, Self
 
+ARENA_BYTES = 4 << 20  # of an open volume
 WAIT_S = 30  # for what must come; a busy machine may take a while
 
 

@@ -19,7 +19,7 @@ from cffi import FFI
 from conftest import TOP
 
 from interop import client
-from interop.client import WAIT_S, Event, Extent, Hello, Info, Request, Snapshot
+from interop.client import ARENA_BYTES, WAIT_S, Event, Extent, Hello, Info, Request, Snapshot
 
 HEADER = TOP / "csrc/include/openvstorage/shm.h"
 LIBRARY = TOP / "build/release/libovsvolumedriver.so.1"
@@ -161,7 +161,7 @@ class Connection(client.Connection):
             {
                 "mode": wire.MODE_WRITE if writable else wire.MODE_READ,
                 "depth": depth,
-                "arena_bytes": 4 << 20,
+                "arena_bytes": ARENA_BYTES,
             },
         )
         pointer = ffi.new("struct ovsshm_volume **")

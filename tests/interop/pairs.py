@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Set
+from functools import partial
 from typing import NamedTuple
 
-from interop import client_c, client_historical
+from interop import client_c, client_historical, client_python
 from interop.client import Connection
 from interop.servers import SERVERS, Server
 
@@ -43,6 +44,7 @@ class Client(NamedTuple):
 
 CLIENTS: dict[str, Client] = {
     "c": Client(client_c.Connection, frozenset({"empty"})),
+    "reference": Client(partial(client_python.Connection, implementation="reference")),
     "historical": Client(
         client_historical.Connection,
         frozenset(FEATURES),
