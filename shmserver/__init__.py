@@ -6,9 +6,22 @@
     with Server("file", pool="/srv/vpool", socket="/run/demo/shm.sock") as server:
         ...
 
+A store of your own is a class in Python, see shmserver.store; Server(MyStore()) serves it.
+
 Errors are OSError with the reason.  The server logs to logging.getLogger("shmserver").
 """
 
 from shmserver._core import Server, __version__, default_socket, stores
+from shmserver.store import Extent, Op, Request, Snapshot, Store
 
-__all__ = ["Server", "__version__", "default_socket", "stores"]
+__all__ = [
+    "Extent",
+    "Op",
+    "Request",
+    "Server",
+    "Snapshot",
+    "Store",
+    "__version__",
+    "default_socket",
+    "stores",
+]

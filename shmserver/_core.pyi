@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """Types of the embedded server core."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from types import TracebackType
 from typing import Self
+
+from shmserver.store import Store
 
 __version__: str
 DEPTH_MAX: int
@@ -17,11 +19,12 @@ def stores() -> list[tuple[str, str, str]]: ...
 class Server:
     def __init__(
         self,
-        store: str = "file",
+        store: str | PathLike[str] | Store | Callable[..., object] = "file",
         *,
         socket: str | PathLike[str] | None = None,
         pool: str | PathLike[str] | None = None,
         options: Mapping[str, str] | None = None,
+        deadline_s: float | None = None,
         socket_mode: int = 0,
         socket_owner: tuple[int, int] | None = None,
         allow_uids: Iterable[int] = (),

@@ -1,21 +1,46 @@
 # SPDX-License-Identifier: MIT
 """Embeds the C server core; see <openvstorage/shm_server.h>.
 
-No request passes through Python: the core's own threads serve them.  They take the GIL only to log.
+Requests for stores of the core do not pass through Python: the core's own threads serve them.  They
+take the GIL only to log, and for stores in Python, see python_store.pxi.
 """
 
 import atexit
 import errno
 import logging
 import os
+import threading
 import weakref
 
-from libc.stdint cimport uint64_t
+cimport cython
+from cpython.buffer cimport PyBuffer_FillInfo
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
+from cpython.memoryview cimport PyMemoryView_FromObject
+from cpython.object cimport PyObject
+from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.ref cimport Py_DECREF, Py_INCREF, Py_REFCNT
+from libc.errno cimport EIO, ENOMEM
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 from posix.types cimport gid_t, uid_t
 
 from shmserver.shm_server cimport *
+
+from shmserver.dispatch import Dispatcher, check_count
+from shmserver.load import C_STORE, is_python, load
+from shmserver.store import Op, Store
+
+cdef extern from "Python.h" nogil:
+    ctypedef struct PyThreadState:
+        pass
+    ctypedef enum PyGILState_STATE:
+        PyGILState_UNLOCKED
+    PyGILState_STATE PyGILState_Ensure()
+    void PyGILState_Release(PyGILState_STATE state)
+    PyThreadState *PyGILState_GetThisThreadState()
+    PyThreadState *PyEval_SaveThread()
+    void PyEval_RestoreThread(PyThreadState *thread)
 
 cdef extern from "dlfcn.h" nogil:
     void *dlopen(const char *path, int flags)
@@ -45,6 +70,9 @@ _LEVELS = {
 }
 # Lines above it are dropped before the GIL is taken.
 cdef ovsshm_log_level _log_level_max = OVSSHM_LOG_WARNING
+
+# How long stop() waits for methods of a store in Python, after the time to drain.
+STUCK_S = 10
 
 _running = weakref.WeakSet()
 
@@ -118,54 +146,45 @@ cdef const ovsshm_store_type *_find_store(name) except NULL:
     return kind
 
 
-cdef class Server:
-    """A server of one vPool on one socket, inside this process.
+include "client_memory.pxi"
+include "python_store.pxi"
 
-        with Server("memory", socket="/run/demo/shm.sock") as server:
-            ...
 
-    Arguments left at 0 mean the default of the C core.  Entering the context starts it, leaving
-    stops it.  Not to be used from two threads at once.
-    """
+cdef class _Core:
+    """The C server and its store; Python's part in it, if the store is in Python."""
 
     cdef ovsshm_store *store
     cdef const ovsshm_store_type *store_type
     cdef ovsshm_server *server
-    cdef bint started
-    cdef object __weakref__
-
-    def __cinit__(self):
-        self.store = NULL
-        self.server = NULL
-        self.started = False
-
-    def __init__(self, store="file", *, socket=None, pool=None, options=None, socket_mode=0,
-                 socket_owner=None, allow_uids=(), allow_gids=(), reactors=0, depth_max=0,
-                 queues_max=0, request_bytes_max=0, connections_max=0, arena_bytes_max=0,
-                 spin_ns_max=0):
-        if self.store != NULL:
-            raise RuntimeError("already made")
-        self._make_store(store, pool, options or {})
-        try:
-            self._make_server(
-                default_socket() if socket is None else os.fspath(socket), socket_mode,
-                socket_owner, list(allow_uids), list(allow_gids), reactors, depth_max, queues_max,
-                request_bytes_max, connections_max, arena_bytes_max, spin_ns_max,
-            )
-        except BaseException:
-            self.close()
-            raise
+    cdef readonly object dispatcher  # of a store in Python, else None
+    cdef object source  # what a C store came with
 
     def __dealloc__(self):
-        self._destroy()
+        self.destroy()
 
-    cdef _make_store(self, name, pool, options):
+    cdef make_store(self, store, pool, options, deadline_s):
+        found = load(store, options, pool) if is_python(store) else store
+        if isinstance(found, Store):
+            self.dispatcher = Dispatcher(found, deadline_s)
+            self.store = _make_python_store(self.dispatcher)
+            self.store_type = self.store.type
+            return
+        if deadline_s is not None:
+            raise OSError(errno.EINVAL, "only stores in Python have a deadline")
+        if isinstance(found, str):
+            self.store_type = _find_store(found)
+        else:
+            self.source = getattr(found, C_STORE)
+            self.store_type = <const ovsshm_store_type *>PyCapsule_GetPointer(
+                self.source, b"ovsshm_store_type")
+        self.make_c_store(pool, options)
+
+    cdef make_c_store(self, pool, options):
         cdef ovsshm_error error
         cdef ovsshm_store_params params
         cdef int rc
         error.reason[0] = 0
         memset(&params, 0, sizeof(params))
-        self.store_type = _find_store(name)
         pairs = [(os.fsencode(str(key)), os.fsencode(str(value))) for key, value in options.items()]
         pool_bytes = None if pool is None else os.fsencode(pool)
         cdef ovsshm_store_option *c_options = <ovsshm_store_option *>calloc(
@@ -188,7 +207,7 @@ cdef class Server:
         if rc < 0:
             raise _failure(rc, &error)
 
-    cdef _make_server(self, socket, socket_mode, socket_owner, uids, gids, reactors, depth_max,
+    cdef make_server(self, socket, socket_mode, socket_owner, uids, gids, reactors, depth_max,
                       queues_max, request_bytes_max, connections_max, arena_bytes_max,
                       spin_ns_max):
         cdef ovsshm_error error
@@ -231,31 +250,113 @@ cdef class Server:
             raise _failure(rc, &error)
 
     def start(self):
-        """Begin to serve; clients can connect when it returns."""
         cdef ovsshm_error error
         cdef int rc
         error.reason[0] = 0
-        self._check_open()
+        if self.dispatcher is not None:
+            self.dispatcher.start()
         with nogil:
             rc = ovsshm_server_start(self.server, &error)
         if rc < 0:
             raise _failure(rc, &error)
+
+    def end(self, uint64_t drain_ns):
+        """True: nothing had to be dropped."""
+        cdef int rc = 0
+        if self.server != NULL:
+            with nogil:
+                rc = ovsshm_server_stop(self.server, drain_ns)
+        clean = self.dispatcher is None or self.dispatcher.stop()
+        self.destroy()
+        return rc == 0 and clean
+
+    cdef void destroy(self) noexcept:
+        server, self.server = self.server, NULL
+        store, self.store = self.store, NULL
+        with nogil:
+            if server != NULL:
+                ovsshm_server_destroy(server)
+            if store != NULL:
+                self.store_type.destroy(store)
+
+
+cdef class Server:
+    """A server of one vPool on one socket, inside this process.
+
+        with Server("memory", socket="/run/demo/shm.sock") as server:
+            ...
+
+    store: the name of a store that comes with the server, the path of a shared object, a
+    shmserver.Store or a class of one, or "package.module:Class"; options are keyword arguments of
+    the class, and so is pool if it is given and the class takes it.  deadline_s goes over what a
+    store in Python declares.
+
+    Arguments left at 0 mean the default of the C core; a store in Python has one reactor.  Entering
+    the context starts it, leaving stops it.  Not to be used from two threads at once.
+    """
+
+    cdef _Core core  # None: closed
+    cdef bint started
+    cdef object __weakref__
+
+    def __init__(self, store="file", *, socket=None, pool=None, options=None, deadline_s=None,
+                 socket_mode=0, socket_owner=None, allow_uids=(), allow_gids=(), reactors=0,
+                 depth_max=0, queues_max=0, request_bytes_max=0, connections_max=0,
+                 arena_bytes_max=0, spin_ns_max=0):
+        if self.core is not None:
+            raise RuntimeError("already made")
+        cdef _Core core = _Core()
+        core.make_store(os.fspath(store) if isinstance(store, os.PathLike) else store, pool,
+                        dict(options or {}), deadline_s)
+        if core.dispatcher is not None:
+            reactors = self._one_reactor(core.dispatcher, reactors)
+        core.make_server(
+            default_socket() if socket is None else os.fspath(socket), socket_mode, socket_owner,
+            list(allow_uids), list(allow_gids), reactors, depth_max, queues_max, request_bytes_max,
+            connections_max, arena_bytes_max, spin_ns_max,
+        )
+        self.core = core
+
+    def __del__(self):
+        self.close()
+
+    @staticmethod
+    def _one_reactor(dispatcher, reactors):
+        if reactors > 1 and dispatcher.in_reactor:
+            reason = "a store in Python whose methods run in the reactor has one reactor"
+            raise OSError(errno.EINVAL, f"{reason}, not {reactors}; give it threads")
+        return reactors or 1
+
+    def start(self):
+        """Begin to serve; clients can connect when it returns."""
+        self._open_core().start()
         self.started = True
         _running.add(self)
 
     def stop(self, drain_s=10.0):
         """Let requests in flight finish for at most drain_s, then end all sessions and close.
 
-        Returns False when requests had to be dropped.
+        Returns False when requests had to be dropped.  Methods of a store in Python that do not
+        return are left behind after another STUCK_S.
         """
-        cdef uint64_t drain_ns = int(drain_s * 1e9)
-        cdef int rc = 0
-        if self.started:
-            self.started = False
-            with nogil:
-                rc = ovsshm_server_stop(self.server, drain_ns)
-        self._destroy()
-        return rc == 0
+        cdef _Core core = self.core
+        self.core = None
+        self.started = False
+        drain_ns = int(drain_s * 1e9)
+        if core is None:
+            return True
+        if core.dispatcher is None:
+            return core.end(drain_ns)
+        clean = []
+        ending = threading.Thread(target=lambda: clean.append(core.end(drain_ns)), daemon=True)
+        try:
+            ending.start()
+        except RuntimeError:  # since Python 3.12: too late for new threads
+            return core.end(drain_ns)
+        ending.join(drain_s + STUCK_S)
+        if ending.is_alive():
+            _log.error('store "%s" blocks; its threads are left behind', core.dispatcher.name)
+        return clean == [True]
 
     def close(self):
         """Stop without draining; again is fine."""
@@ -264,8 +365,7 @@ cdef class Server:
     def status(self):
         """Totals since the start, by name."""
         cdef ovsshm_status status
-        self._check_open()
-        ovsshm_server_status(self.server, &status)
+        ovsshm_server_status(self._open_core().server, &status)
         return {
             "uptime_ns": status.uptime_ns,
             "connections": status.connections,
@@ -284,8 +384,7 @@ cdef class Server:
     @property
     def limits(self):
         """The limits that clients are told, defaults filled in, by name."""
-        self._check_open()
-        params = ovsshm_server_effective(self.server)
+        params = ovsshm_server_effective(self._open_core().server)
         return {
             "reactors": params.reactors,
             "depth_max": params.depth_max,
@@ -298,8 +397,7 @@ cdef class Server:
 
     @property
     def socket(self):
-        self._check_open()
-        return os.fsdecode(ovsshm_server_effective(self.server).socket_path)
+        return os.fsdecode(ovsshm_server_effective(self._open_core().server).socket_path)
 
     def __enter__(self):
         if not self.started:
@@ -309,18 +407,10 @@ cdef class Server:
     def __exit__(self, *_):
         self.close()
 
-    cdef _check_open(self):
-        if self.server == NULL:
+    cdef _Core _open_core(self):
+        if self.core is None:
             raise ValueError("the server is closed")
-
-    cdef void _destroy(self) noexcept:
-        server, self.server = self.server, NULL
-        store, self.store = self.store, NULL
-        with nogil:
-            if server != NULL:
-                ovsshm_server_destroy(server)
-            if store != NULL:
-                self.store_type.destroy(store)
+        return self.core
 
 
 @atexit.register

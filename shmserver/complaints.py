@@ -18,12 +18,12 @@ log = logging.getLogger("shmserver")
 
 
 def text_of(error: BaseException) -> str:
-    """str(error), whatever the store has made of its exceptions; the class when there is none."""
+    """One line, whatever the store has made of its exceptions."""
     try:
-        text = (isinstance(error, OSError) and error.strerror) or str(error)
+        text = str((isinstance(error, OSError) and error.strerror) or error)
     except Exception:
         text = ""
-    return text if isinstance(text, str) and text else type(error).__name__
+    return " ".join(text.split()) or type(error).__name__
 
 
 def failure(error: BaseException, *, management: bool = False) -> OSError:

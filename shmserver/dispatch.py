@@ -70,6 +70,7 @@ class Dispatcher:
         self._pool: Pool | None = None
         self._clock: Clock | None = None
         self.manage = Manager(store, self.ability, self._loop, self._complaints)
+        self._started = False
 
     def _choose(self, op: Op, fua: bool) -> Where:
         methods = ["submit"] if self._vectorised else [METHODS[op]]
@@ -81,6 +82,7 @@ class Dispatcher:
 
     def start(self) -> None:
         """Raises what the store's startup() raises."""
+        self._started = True
         if self._loop is not None:
             self._loop.begin()
         if Where.POOL in self._where.values():
@@ -91,11 +93,15 @@ class Dispatcher:
         try:
             self.manage.call("startup")
         except BaseException:
+            self._started = False
             self._end_threads(STOP_S)
             raise
 
     def stop(self, timeout_s: float = STOP_S) -> bool:
         """End the store's threads.  False: some of its methods do not return; they are left."""
+        if not self._started:
+            return True
+        self._started = False
         closed = self.manage.wait_all_closed(timeout_s)
         try:
             self.manage.call("shutdown")
@@ -119,6 +125,11 @@ class Dispatcher:
         """The method for op if a server may call it itself, instead of submit(); else None."""
         here = self._where[op, False] is Where.HERE and not self._vectorised
         return getattr(self._store, METHODS[op]) if here else None
+
+    @property
+    def in_reactor(self) -> bool:
+        """Some of the data methods run where submit() is called."""
+        return Where.HERE in self._where.values()
 
     def failed(self, op: Op, opened: OpenVolume, error: BaseException) -> int:
         """The errno of a request that ended so, and the line in the log."""
@@ -259,13 +270,18 @@ class Dispatcher:
         return guarded
 
 
+def check_count(returned: Any, length_bytes: int) -> None:
+    """OSError, unless pread or pwrite says that it has done all of it."""
+    if _value(returned) is not None and returned != length_bytes:
+        raise OSError(errno.EIO, f"returned {returned!r:.100} for {length_bytes} bytes")
+
+
 def _complete(request: ServerRequest, result: Any) -> None:
     if request.op is Op.BLOCK_STATUS:
         request.complete(result)
         return
-    if request.op in (Op.READ, Op.WRITE) and result is not None and result != request.length_bytes:
-        text = f"returned {result!r:.100} for {request.length_bytes} bytes"
-        raise OSError(errno.EIO, text)
+    if request.op in (Op.READ, Op.WRITE):
+        check_count(result, request.length_bytes)
     request.complete()
 
 

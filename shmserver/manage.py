@@ -69,7 +69,8 @@ class Manager:
             known = isinstance(error, OSError | NotImplementedError | KeyError)
             if not known or (isinstance(error, KeyError) and method in ("create", "list")):
                 self._complaints.tell(f"{method}()", error)
-            log.debug("%s%r raised", method, args, exc_info=True)
+            if method != "size":  # that is how it says that there is no such volume
+                log.debug("%s%r raised", method, args, exc_info=True)
             raise failure(error, management=method not in ("create", "list")) from None
 
     def call(self, method: str, *args: Any) -> Any:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Names of <openvstorage/shm_server.h> that the module uses; the C compiler has the values."""
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from posix.types cimport gid_t, uid_t
 
 cdef extern from "openvstorage/shm.h" nogil:
@@ -13,6 +13,37 @@ cdef extern from "openvstorage/shm_server.h" nogil:
         OVSSHM_DEPTH_MAX
         OVSSHM_QUEUES_MAX
         OVSSHM_PAGE_BYTES
+        OVSSHM_IDENT_BYTES
+        OVSSHM_OP_READ
+        OVSSHM_OP_WRITE
+        OVSSHM_SQE_FUA
+        OVSSHM_SQE_MAY_UNMAP
+        OVSSHM_EXTENT_HOLE
+        OVSSHM_EXTENT_ZERO
+        OVSSHM_CAP_WRITE
+        OVSSHM_CAP_DISCARD
+        OVSSHM_CAP_WRITE_ZEROES
+        OVSSHM_CAP_BLOCK_STATUS
+        OVSSHM_CAP_RESIZE
+        OVSSHM_CAP_SNAPSHOT
+        OVSSHM_CAP_MANAGE
+
+    struct ovsshm_volume_info:
+        char name[256]
+        uint64_t size_bytes
+        uint64_t allocated_bytes
+        uint32_t block_bytes
+        uint32_t snapshots
+
+    struct ovsshm_snapshot_info:
+        char name[256]
+        uint64_t size_bytes
+        uint64_t allocated_bytes
+        int64_t created_ns
+
+    struct ovsshm_extent:
+        uint64_t length_bytes
+        uint32_t flags
 
     enum ovsshm_log_level:
         OVSSHM_LOG_ERROR
@@ -21,7 +52,7 @@ cdef extern from "openvstorage/shm_server.h" nogil:
         OVSSHM_LOG_DEBUG
 
     struct ovsshm_error:
-        char *reason
+        char reason[256]
 
     ctypedef void (*ovsshm_log_fn)(void *arg, ovsshm_log_level level, const char *line) noexcept nogil
 
@@ -39,16 +70,78 @@ cdef extern from "openvstorage/shm_server.h" nogil:
         unsigned int option_count
         ovsshm_log log
 
+    enum:
+        OVSSHM_STORE_ABI
+
     struct ovsshm_store:
+        const ovsshm_store_type *type
         uint64_t capabilities
 
+    struct ovsshm_store_volume:
+        ovsshm_store *store
+        uint64_t size_bytes
+        uint32_t block_bytes
+
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+    struct ovsshm_request:
+        ovsshm_store_volume *volume
+        uint64_t offset_bytes
+        uint32_t length_bytes
+        uint8_t op
+        uint8_t flags
+        iovec *iov
+        uint32_t iov_count
+        uint32_t extents_max
+        ovsshm_extent *extents
+
+    void ovsshm_request_complete(ovsshm_request *request, int32_t result)
+
+    struct ovsshm_memory:
+        pass
+
+    ovsshm_memory *ovsshm_request_hold(ovsshm_request *request)
+    void ovsshm_memory_release(ovsshm_memory *memory)
+
     struct ovsshm_store_type:
+        uint32_t abi
         const char *name
         const char *summary
         const char *options
         int (*create)(const ovsshm_store_params *params, ovsshm_store **store,
                       ovsshm_error *error) noexcept nogil
         void (*destroy)(ovsshm_store *store) noexcept nogil
+        int (*volume_create)(ovsshm_store *store, const char *name, uint64_t size_bytes,
+                             ovsshm_error *error) noexcept nogil
+        int (*volume_remove)(ovsshm_store *store, const char *name,
+                             ovsshm_error *error) noexcept nogil
+        int (*volume_stat)(ovsshm_store *store, const char *name,
+                           ovsshm_volume_info *info) noexcept nogil
+        int (*volume_list)(ovsshm_store *store, const char *after, ovsshm_volume_info *infos,
+                           unsigned int count) noexcept nogil
+        int (*volume_resize)(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
+                             uint64_t size_bytes, ovsshm_error *error) noexcept nogil
+        int (*snapshot_create)(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
+                               const char *snapshot, int64_t timeout_s,
+                               ovsshm_error *error) noexcept nogil
+        int (*snapshot_rollback)(ovsshm_store *store, const char *name,
+                                 ovsshm_store_volume *volume, const char *snapshot,
+                                 ovsshm_error *error) noexcept nogil
+        int (*snapshot_remove)(ovsshm_store *store, const char *name, const char *snapshot,
+                               ovsshm_error *error) noexcept nogil
+        int (*snapshot_is_synced)(ovsshm_store *store, const char *name,
+                                  const char *snapshot) noexcept nogil
+        int (*snapshot_list)(ovsshm_store *store, const char *name, const char *after,
+                             ovsshm_snapshot_info *infos, unsigned int count) noexcept nogil
+        int (*volume_open)(ovsshm_store *store, const char *name, ovsshm_store_volume **volume,
+                           ovsshm_error *error) noexcept nogil
+        void (*volume_close)(ovsshm_store_volume *volume) noexcept nogil
+        int (*group_create)(ovsshm_store *store, void **group) noexcept nogil
+        void (*group_destroy)(void *group) noexcept nogil
+        void (*submit)(ovsshm_store *store, void *group, ovsshm_request **requests,
+                       unsigned int count) noexcept nogil
 
     const ovsshm_store_type *const ovsshm_store_types[]
     const ovsshm_store_type *ovsshm_store_find(const char *name)
