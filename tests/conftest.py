@@ -210,3 +210,18 @@ def server(short_dir: Path, cleanup: ExitStack) -> Callable[..., ServerProcess]:
         return process
 
     return start
+
+
+@pytest.fixture(scope="module")
+def s3_service() -> Iterator[Any]:
+    """An object service that the tests of a module share; each has a prefix of its own."""
+    from s3_service import ENVIRONMENT, S3Service  # only here: it takes a second
+
+    service = S3Service()
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        stack.callback(service.kill)
+        service.start()
+        yield service

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import shmserver
 
 REQUEST_BYTES_MAX = 64 << 10
-DEPTH_MAX = 128
+DEPTH_MAX = 64
 LIMITS: dict[str, Any] = {
     "reactors": 1,
     "request_bytes_max": REQUEST_BYTES_MAX,
@@ -63,11 +63,10 @@ def _c_file(place: Place) -> Any:
 
 
 HUGE = frozenset({"huge"})
-COMPLETE = HUGE | {"complete"}
 
 SERVERS: dict[str, Server] = {
-    "c-file": Server(_c_file, "file", traits=COMPLETE),
-    "c-memory": Server(_c("memory"), "memory", traits=COMPLETE),
+    "c-file": Server(_c_file, "file", traits=HUGE),
+    "c-memory": Server(_c("memory"), "memory", traits=HUGE),
     "c-null": Server(_c("null"), "null", ALL - {"snapshot"}, keeps=False, traits=HUGE),
     # Passes everything on, in blocks: what has to be aligned is refused when it is not.
     "c-fault": Server(
