@@ -59,8 +59,10 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], wha
 
 
 @contextmanager
-def _running(argv: list[str], ready: Callable[[], bool]) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+def _running(
+    argv: list[str], ready: Callable[[], bool], cwd: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=cwd)
     try:
         _wait_until(ready, process, argv[0])
         yield process
@@ -74,27 +76,34 @@ def _running(argv: list[str], ready: Callable[[], bool]) -> Iterator[subprocess.
 
 
 @contextmanager
-def shm(store: str, size_bytes: int, scratch: Path) -> Iterator[Peer]:
-    """Our server on a store of its own."""
-    with tempfile.TemporaryDirectory(dir=scratch, prefix="shm-") as name:
-        pool = Path(name)
+def shm(
+    store: str, size_bytes: int, scratch: Path, *, name: str | None = None, cwd: Path | None = None
+) -> Iterator[Peer]:
+    """Our server on a store of its own; cwd: where the module of a store in Python is."""
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="shm-") as directory:
+        pool = Path(directory)
         socket = pool / "shm.sock"
         (pool / "pool").mkdir()
         ready = pool / "ready"
         server = [sys.executable, "-m", "shmserver", "--store", store, "--socket", str(socket)]
         server += ["--pool", str(pool / "pool"), "--ready-file", str(ready), "--log-level", "error"]
         env = {"OVS_SHM_SOCKET": str(socket)}
-        with _running(server, ready.exists) as process:
+        with _running(server, ready.exists, cwd) as process:
             create = [OVS_QEMU, "qemu-img", "create", "-q", "openvstorage:bench", str(size_bytes)]
             subprocess.run(create, check=True, env=os.environ | env, timeout=START_TIMEOUT_S)
             yield Peer(
-                f"shm {store}", "openvstorage:bench", (process.pid,), prefix=(OVS_QEMU,), env=env
+                name or f"shm {store}",
+                "openvstorage:bench",
+                (process.pid,),
+                prefix=(OVS_QEMU,),
+                env=env,
             )
 
 
 @contextmanager
-def nbdkit(plugin: str, size_bytes: int, scratch: Path) -> Iterator[Peer]:
-    """nbdkit over a Unix socket: plugin "memory", or "file" on a sparse file."""
+def nbdkit(plugin: str, size_bytes: int, scratch: Path, *more: str) -> Iterator[Peer]:
+    """nbdkit over a Unix socket: plugin "memory", "file" on a sparse file, or "python"; `more`:
+    further arguments of the plugin."""
     _need("nbdkit")
     with tempfile.TemporaryDirectory(dir=scratch, prefix="nbd-") as name:
         socket = Path(name) / "nbd.sock"
@@ -104,9 +113,12 @@ def nbdkit(plugin: str, size_bytes: int, scratch: Path) -> Iterator[Peer]:
             image.touch()
             os.truncate(image, size_bytes)
             arguments = [str(image)]
-        argv = ["nbdkit", "-f", "-U", str(socket), plugin, *arguments]
+        elif plugin == "python":
+            arguments = [str(TOP / "benchmarks/nbdkit_memory.py"), f"size={size_bytes}"]
+        argv = ["nbdkit", "-f", "-U", str(socket), plugin, *arguments, *more]
         with _running(argv, socket.exists) as process:
-            yield Peer(f"nbdkit {plugin}", f"nbd+unix:///?socket={socket}", (process.pid,))
+            title = " ".join(["nbdkit", plugin, *more])
+            yield Peer(title, f"nbd+unix:///?socket={socket}", (process.pid,))
 
 
 @contextmanager

@@ -66,12 +66,17 @@ class DaemonCommand(click.Command):
                 with formatter.indentation():
                     for line in options.splitlines():
                         formatter.write_text(line)
-            formatter.write_text("PATH.so: a store of your own, see shmserver(1)")
+            formatter.write_text("PATH.so: a store of your own in C, see shmserver(1)")
+            formatter.write_text(
+                "PACKAGE.MODULE:CLASS: a store in Python, a shmserver.Store; options are arguments "
+                "of the class; the module is also looked for in the current directory"
+            )
         with formatter.section("Examples"):
             for line in (
                 "shmserver --pool /srv/vpool",
                 "shmserver --pool /srv/vpool2 --socket /run/openvstorage/vpool2.sock",
                 "shmserver --store memory --socket /tmp/shm.sock --log-level debug",
+                "shmserver --store mystore:Bucket --store-arg bucket=images --store-deadline 30s",
                 "shmserver --pool /srv/vpool --socket-owner :kvm --allow-group kvm",
                 "shmserver --config /etc/openvstorage/vpool.json",
             ):
@@ -101,14 +106,24 @@ class DaemonCommand(click.Command):
     callback=not_empty,
     help="vPool configuration (JSON); options go over it.",
 )
-@setting("--store", "NAME", "Holds the data: a store named below, or PATH.so.  [default: file]")
+@setting(
+    "--store",
+    "NAME",
+    "Holds the data: a store named below, PATH.so, or PACKAGE.MODULE:CLASS.  [default: file]",
+)
 @click.option(
     "--store-option",
+    "--store-arg",
     "store_options",
     metavar="KEY=VALUE",
     multiple=True,
     callback=split_options,
     help="Option of the store, see below.  Repeatable.",
+)
+@setting(
+    "--store-deadline",
+    "DURATION",
+    "Requests that take a store in Python longer end with ETIMEDOUT.  [default: the store's own]",
 )
 @setting("--socket-mode", "MODE", "Permissions of the socket, octal.  [default: 0660]")
 @setting("--socket-owner", "USER[:GROUP]", "Owner of the socket; :GROUP sets the group only.")

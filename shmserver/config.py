@@ -131,6 +131,7 @@ class ShmServer(Section):
     socket: Name | None = None
     store: Name = "file"
     store_options: dict[Name, OptionValue] = {}
+    store_deadline: Annotated[DurationNs, Field(gt=0)] | None = None
     reactors: int = Field(0, ge=0, le=64)
     depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
     queues_max: int = Field(0, ge=0, le=QUEUES_MAX)

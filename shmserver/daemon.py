@@ -5,12 +5,16 @@ import logging
 import os
 import resource
 import signal
+import sys
 import threading
 from pathlib import Path
+from typing import NoReturn
 
 from shmclient.console import Failure
 from shmserver._core import Server, default_socket
+from shmserver.complaints import text_of
 from shmserver.config import Settings
+from shmserver.load import is_python
 from shmserver.notify import Readiness
 
 log = logging.getLogger("shmserver")
@@ -28,7 +32,7 @@ def serve(settings: Settings, readiness: Readiness) -> None:
     _raise_descriptor_limit()
     server = _make_server(settings)
     try:
-        server.start()
+        _start(server)
         readiness.ready()
         name = _wait_for_end()
         log.info("%s: requests in flight have %g s to finish", name, settings.drain_timeout / 1e9)
@@ -36,10 +40,28 @@ def serve(settings: Settings, readiness: Readiness) -> None:
         threading.Thread(target=_end_at_second_signal, daemon=True).start()
         if not server.stop(settings.drain_timeout / 1e9):
             log.warning("requests that did not finish in time were dropped")
+            if is_python(settings.store):
+                _leave_behind()
     except OSError as error:
         raise Failure(f"cannot serve: {error.strerror or error}") from error
     finally:
         server.close()
+
+
+def _start(server: Server) -> None:
+    try:
+        server.start()
+    except OSError:
+        raise
+    except Exception as error:  # of a store in Python
+        log.debug("the store cannot start", exc_info=True)
+        raise Failure(f"cannot start: {type(error).__name__}: {text_of(error)}") from error
+
+
+def _leave_behind() -> NoReturn:
+    """Threads of a store that block would keep the interpreter from ending."""
+    logging.shutdown()
+    os._exit(0)
 
 
 def _start_logging(level: str) -> None:
@@ -57,12 +79,15 @@ def _raise_descriptor_limit() -> None:
 
 def _make_server(settings: Settings) -> Server:
     spin_ns = settings.spin_max
+    if is_python(settings.store):
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         return Server(
             settings.store,
             socket=settings.socket or _default_socket(),
             pool=settings.pool,
             options=settings.store_options,
+            deadline_s=None if settings.store_deadline is None else settings.store_deadline / 1e9,
             socket_mode=settings.socket_mode,
             socket_owner=settings.socket_owner,
             allow_uids=settings.allow_users,
@@ -77,6 +102,8 @@ def _make_server(settings: Settings) -> Server:
         )
     except OSError as error:
         raise Failure(f"cannot start: {error.strerror or error}") from error
+    except ValueError as error:  # a store in Python declares nonsense
+        raise Failure(f"cannot start: {error}") from error
 
 
 def _default_socket() -> str:

@@ -59,7 +59,7 @@ def _import(spec: str, what: str) -> Any:
         raise _refused(f"{what} must be package.module:Class")
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.debug("importing %s failed", module_name, exc_info=True)
         reason = f"{type(error).__name__}: {text_of(error)}"
         raise _refused(f'cannot import "{module_name}" for {what}: {reason}') from error
@@ -88,7 +88,7 @@ def _make(
         return factory(**arguments)
     except OSError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         log.debug("making %s failed", what, exc_info=True)
         reason = f"{type(error).__name__}: {text_of(error)}"
         raise _refused(f"cannot make {what}: {reason}") from error

@@ -17,6 +17,7 @@ from shmserver.complaints import Complaints, failure, log
 from shmserver.names import (
     SECTOR_BYTES,
     SIZE_BYTES_MAX,
+    name_bytes,
     snapshot_name_fault,
     volume_name_fault,
 )
@@ -127,7 +128,7 @@ class Manager:
         """At most `count` volumes in order of their names' bytes, from behind `after` on."""
         names = self._names(after)
         page: builtins.list[VolumeStat] = []
-        for name in islice(names, bisect_right(names, after.encode(), key=str.encode), None):
+        for name in islice(names, bisect_right(names, name_bytes(after), key=name_bytes), None):
             try:
                 page.append(self.stat(name))
             except OSError as error:
@@ -144,7 +145,7 @@ class Manager:
         last, names = self._listing
         if after and after == last:
             return names
-        return sorted(self._kept("list", self.ask("list"), volume_name_fault), key=str.encode)
+        return sorted(self._kept("list", self.ask("list"), volume_name_fault), key=name_bytes)
 
     def _kept(
         self, method: str, names: Any, fault_of: Callable[[object], str | None]

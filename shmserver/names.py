@@ -10,14 +10,19 @@ SIZE_BYTES_MAX = 2**63 - 1
 RESERVED = ("", ".", "..", ".openvstorage")
 
 
+def name_bytes(name: str) -> bytes:
+    """As a client gets it; UnicodeEncodeError.  What is not UTF-8 stays what it was."""
+    return name.encode("utf-8", "surrogateescape")
+
+
 def volume_name_fault(name: object) -> str | None:
     """What is wrong with it, or None: "has an empty component"."""
     if not isinstance(name, str):
         return "is not a str"
     try:
-        length = len(name.encode())
+        length = len(name_bytes(name))
     except UnicodeEncodeError:
-        return "is not UTF-8"
+        return "cannot be encoded"
     if not 0 < length <= NAME_BYTES_MAX:
         return f"is not 1 to {NAME_BYTES_MAX} bytes long"
     if any(letter < " " or letter == "\x7f" for letter in name):

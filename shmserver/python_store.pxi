@@ -66,7 +66,7 @@ cdef class Group:
                 check_count(returned, request.length_bytes)
         except BaseException as error:
             result = self.failed(request, error)
-        if self.memory.exports or Py_REFCNT(self.memory) > 1:
+        if self.memory.exports or (<PyObject *>self.memory).ob_refcnt > 1:
             result = self.replace_memory(request, result)
         return result
 
