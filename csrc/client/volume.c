@@ -315,6 +315,18 @@ ovsshm_volume_event(struct ovsshm_volume *volume, struct ovsshm_msg_event *event
     return ovsshm_session_event(&volume->session, event);
 }
 
+int
+ovsshm_volume_fd(const struct ovsshm_volume *volume)
+{
+    return volume->session.fd;
+}
+
+void
+ovsshm_volume_abort(struct ovsshm_volume *volume)
+{
+    ovsshm_session_end(&volume->session, "the volume was closed");
+}
+
 struct ovsshm_queue *
 ovsshm_volume_queue(struct ovsshm_volume *volume, unsigned index)
 {

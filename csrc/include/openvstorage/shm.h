@@ -160,6 +160,15 @@ int ovsshm_volume_set_mode(struct ovsshm_volume *volume, uint32_t mode);
 /* Next event of the server without waiting: 1 and *event, or 0. */
 int ovsshm_volume_event(struct ovsshm_volume *volume, struct ovsshm_msg_event *event);
 
+/* Readable when ovsshm_volume_event() is worth a call, and for good once the session is over. */
+int ovsshm_volume_fd(const struct ovsshm_volume *volume);
+
+/*
+ * Ends the session at once, from any thread: what other threads wait for fails with -ENOTCONN, and
+ * requests in flight complete with it.  ovsshm_close() is still needed.
+ */
+void ovsshm_volume_abort(struct ovsshm_volume *volume);
+
 /* ---- buffers ----------------------------------------------------------------------------- */
 
 /*
