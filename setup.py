@@ -68,7 +68,8 @@ def needs_recompile(object_file: str, source: str) -> bool:
     if not Path(object_file).exists():
         return True
     built = Path(object_file).stat().st_mtime
-    return any(Path(one).stat().st_mtime > built for one in (source, *SHARED))
+    headers = Path(source).parent.glob("*.hpp")
+    return any(Path(one).stat().st_mtime > built for one in (source, *headers, *SHARED))
 
 
 class BuildExt(build_ext):
@@ -109,8 +110,12 @@ core = Extension(
     "shmserver._core", ["shmserver/_core.pyx"], libraries=["uring"], **common("shmserver._core")
 )
 native = Pybind11Extension(
-    "shmclient._native", ["shmclient/_native.cpp"], cxx_std=17, **common("shmclient._native")
+    "shmclient._native",
+    sorted(map(str, Path("shmclient/native").glob("*.cpp"))),
+    cxx_std=17,
+    **common("shmclient._native"),
 )
+native.depends += sorted(map(str, Path("shmclient/native").glob("*.hpp")))
 
 setup(
     ext_modules=[

@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -156,6 +157,13 @@ class ServerProcess:
 
     def client_json(self, *words: str) -> Any:
         return json.loads(self.client("--json", *words).stdout)
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
+    """For what a server does soon but not at once; asks again and again."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come true"
 
 
 @pytest.fixture

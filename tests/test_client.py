@@ -5,9 +5,11 @@ import errno
 import os
 import threading
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from conftest import wait_until
 
 import shmclient
 from shmclient import Connection
@@ -61,6 +63,26 @@ def test_requests_longer_than_the_limit_are_split(short_dir):
             assert volume.pread(len(data), 1) == data
 
 
+def test_vectors_are_one_range(connection):
+    connection.create("vol", MIB)
+    with connection.open("vol", writable=True) as volume:
+        parts = [b"one", bytearray(b"two!"), memoryview(b"-three-")[1:6], b""]
+        assert volume.pwritev(parts, 1000) == 12
+        assert volume.pread(12, 1000) == b"onetwo!three"
+        into = [bytearray(5), bytearray(0), bytearray(7)]
+        assert volume.preadv(iter(into), 1000) == 12
+        assert b"".join(into) == b"onetwo!three"
+        assert volume.preadv(into, MIB - 6) == 6
+        assert volume.preadv([], 0) == volume.pwritev([], 0, fua=True) == 0
+
+
+def test_a_read_far_beyond_the_end_takes_no_more_memory_than_the_volume(connection):
+    connection.create("vol", 1024)
+    with connection.open("vol", writable=True) as volume:
+        volume.pwrite(b"x" * 1024, 0)
+        assert volume.pread(2**62, 512) == b"x" * 512
+
+
 def test_zeroes_discard_and_block_status(connection):
     connection.create("vol", 4 * MIB)
     with connection.open("vol", writable=True) as volume:
@@ -68,9 +90,74 @@ def test_zeroes_discard_and_block_status(connection):
         volume.write_zeroes(4096, MIB)
         assert volume.pread(4097, MIB) == bytes(4096) + b"x"
         volume.discard(4096, MIB + 8192)
-        extents = volume.block_status(4 * MIB, 0)
-        assert 0 < sum(one.length_bytes for one in extents) <= 4 * MIB
-        assert all(isinstance(one.hole, bool) and isinstance(one.zero, bool) for one in extents)
+        extents = list(volume.block_status())
+        assert extents[0].offset_bytes == 0
+        for before, after in pairwise(extents):
+            assert before.offset_bytes + before.length_bytes == after.offset_bytes
+            assert (before.hole, before.zero) != (after.hole, after.zero)
+        assert sum(one.length_bytes for one in extents) == 4 * MIB
+        (part,) = volume.block_status(4096, 2 * MIB - 4096)
+        assert (part.offset_bytes, part.length_bytes) == (2 * MIB - 4096, 4096)
+        assert not part.hole
+        assert not part.zero
+        assert list(volume.block_status(4096, 4 * MIB)) == []
+
+
+def test_block_status_of_many_extents_comes_in_portions(connection):
+    connection.create("vol", 64 * MIB)
+    with connection.open("vol", writable=True) as volume:
+        written = range(0, 64 * MIB, 16384)
+        volume.batch([shmclient.Write(bytes([1]) * 4096, offset) for offset in written])
+        data = [one.offset_bytes for one in volume.block_status() if not one.hole]
+        assert data == list(written)
+
+
+def test_block_status_ends_when_the_volume_is_closed(connection):
+    connection.create("vol", 64 * MIB)
+    with connection.open("vol", writable=True) as volume:
+        for offset in range(0, 32 * MIB, 32768):
+            volume.pwrite(b"x" * 4096, offset)
+        extents = volume.block_status()
+        next(extents)
+    with pytest.raises(ValueError, match="closed"):
+        list(extents)
+
+
+def test_events_tell_of_a_resize_and_of_the_end(path, cleanup):
+    server = cleanup.enter_context(Server("memory", socket=path.parent / "e.sock"))
+    connection = cleanup.enter_context(shmclient.connect(path.parent / "e.sock"))
+    connection.create("vol", MIB)
+    volume = cleanup.enter_context(connection.open("vol"))
+    assert volume.events() == []
+    assert volume.wait_event(0) is None
+    connection.resize("vol", 2 * MIB)
+    event = volume.wait_event(60)
+    assert (event.kind, event.value) == ("resized", 2 * MIB)
+    connection.resize("vol", 3 * MIB)
+    connection.resize("vol", 4 * MIB)
+    assert [one.value for one in volume.events()] == [3 * MIB, 4 * MIB]
+    server.stop()
+    kinds = [volume.wait_event(60).kind]
+    while kinds[-1] != "ended":
+        kinds.append(volume.wait_event(60).kind)
+    with pytest.raises(OSError, match="ended") as caught:
+        volume.wait_event(60)
+    assert caught.value.errno == errno.ENOTCONN
+    with pytest.raises(ValueError, match="negative"):
+        volume.wait_event(-1)
+
+
+def test_sessions_tell_who_does_what(connection):
+    connection.create("vol", MIB)
+    with connection.open("vol", writable=True) as volume:
+        volume.pwrite(b"x" * 4096, 0)
+        volume.pread(4096, 0)
+        (session,) = connection.sessions()
+        assert (session.volume, session.mode, session.pid) == ("vol", "write", os.getpid())
+        assert (session.reads, session.writes, session.others) == (1, 1, 0)
+        assert (session.read_bytes, session.written_bytes) == (4096, 4096)
+        assert sum(session.latency_counts) == 2
+    wait_until(lambda: connection.sessions() == [])
 
 
 def test_volume_follows_a_resize(connection):
@@ -184,7 +271,7 @@ def test_caller_using_what_is_closed_gets_a_value_error(connection, path):
 def test_caller_with_a_nul_or_a_negative_number_is_refused(connection):
     with pytest.raises(ValueError, match="null"):
         connection.create("a\0b", MIB)
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="negative"):
         connection.create("vol", -1)
 
 

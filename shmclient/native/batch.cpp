@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* Many requests with one crossing between Python and C. */
+#include "requests.hpp"
+#include "fastcall.hpp"
+#include "turns.hpp"
+#include "volume.hpp"
+
+namespace {
+
+py::list results_of(const Call &call)
+{
+    py::list results(call.count);
+    for (size_t i = 0; i < call.count; i++) {
+        PyObject *result = PyLong_FromLongLong(call.items[i].result);
+        if (!result) {
+            throw py::error_already_set();
+        }
+        PyList_SET_ITEM(results.ptr(), static_cast<Py_ssize_t>(i), result);
+    }
+    return results;
+}
+
+/* Raises the first failure, with all results. */
+void check_results(const Turns &turns, const Call &call, const py::list &results)
+{
+    for (size_t i = 0; i < call.count; i++) {
+        if (call.items[i].result < 0) {
+            try {
+                turns.raise_failure(call, call.items[i]);
+            } catch (py::error_already_set &error) {
+                error.value().attr("results") = results;
+                throw;
+            }
+        }
+    }
+}
+
+PyObject *batch(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObject *keywords)
+{
+    static const Parameters parameters("batch", {"requests", "check"}, 1, 1);
+    PyObject *values[2];
+    parameters.bind(args, count, keywords, values);
+    bool check = to_bool(values[1], true);
+    std::shared_ptr<Turns> turns = self_of<Volume>(self).turns();
+    auto requests = py::reinterpret_steal<py::object>(
+        PySequence_Fast(values[0], "requests must be iterable"));
+    if (!requests) {
+        throw py::error_already_set();
+    }
+    auto size = static_cast<size_t>(PySequence_Fast_GET_SIZE(requests.ptr()));
+    auto call = std::make_unique<Call>(size);
+    for (size_t i = 0; i < size; i++) {
+        to_request(PySequence_Fast_GET_ITEM(requests.ptr(), static_cast<Py_ssize_t>(i)),
+                   call->items[i]);
+    }
+    turns->run(call);
+    py::list results = results_of(*call);
+    if (check) {
+        check_results(*turns, *call, results);
+    }
+    return results.release().ptr();
+}
+
+} // namespace
+
+void bind_batch(py::module_ &m, VolumeClass &cls)
+{
+    bind_requests(m);
+    add_fast_method<batch>(
+        cls, "batch",
+        "batch($self, requests, *, check=True)\n--\n\n"
+        "Run many requests with one call; returns their results in order.\n\n"
+        "requests: an iterable of Read, Write, Flush, Discard and WriteZeroes, any number of them.\n"
+        "They are in flight together, as many as the queue is deep, and may be done in any order: a\n"
+        "Flush covers what was written before this call.\n\n"
+        "With check the first failure (in order) is raised, an OSError whose attribute `results` has\n"
+        "all of them; without, a failure is -errno in its place.  A request that is wrong by itself\n"
+        "(TypeError, BufferError, ValueError) keeps all of them from being submitted.");
+}

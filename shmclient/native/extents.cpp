@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: MIT */
+/* Where a volume has data: block-status as an iterator over a range of any length. */
+#include <algorithm>
+#include <memory>
+#include <optional>
+
+#include <pybind11/stl.h>
+
+#include "records.hpp"
+#include "turns.hpp"
+#include "volume.hpp"
+
+namespace {
+
+constexpr size_t PAGE_EXTENTS = 512;
+
+class Extents {
+public:
+    Extents(py::object volume, uint64_t start, uint64_t end)
+        : volume_(std::move(volume)), next_(start), end_(end)
+    {
+        look(); /* what cannot be done at all is said at once */
+    }
+
+    Extent next()
+    {
+        Extent extent = {next_, 0, 0};
+        while (look() && (extent.length_bytes == 0 || page_[index_].flags == extent.flags)) {
+            uint64_t length_bytes = std::min(page_[index_].length_bytes, end_ - next_);
+            extent.flags = page_[index_].flags;
+            extent.length_bytes += length_bytes;
+            next_ += length_bytes;
+            index_++;
+        }
+        if (extent.length_bytes == 0) {
+            throw py::stop_iteration();
+        }
+        return extent;
+    }
+
+private:
+    /* Is one known that starts at next_?  Asks for more if need be. */
+    bool look()
+    {
+        if (index_ == count_ && next_ < end_) {
+            ask();
+        }
+        return index_ < count_ && next_ < end_;
+    }
+
+    void ask()
+    {
+        std::shared_ptr<Turns> turns = volume_.cast<const Volume &>().turns();
+        auto call = std::make_unique<Call>(1);
+        Request &request = call->items[0];
+        std::unique_ptr<ovsshm_extent[]> room(new ovsshm_extent[PAGE_EXTENTS]);
+        request.block_status(std::move(room), PAGE_EXTENTS, end_ - next_, next_);
+        turns->run(call);
+        if (request.result < 0) {
+            turns->raise_failure(*call, request);
+        }
+        page_ = std::move(request.extents);
+        count_ = static_cast<size_t>(request.result);
+        index_ = 0;
+    }
+
+    py::object volume_;
+    uint64_t next_; /* offset in the volume of what comes next */
+    uint64_t end_;
+    std::unique_ptr<ovsshm_extent[]> page_; /* extents from next_ on, from index_ to count_ */
+    size_t index_ = 0;
+    size_t count_ = 0;
+};
+
+Extents block_status(const py::object &self, std::optional<Count> length_bytes, Count offset_bytes)
+{
+    uint64_t size_bytes = self.cast<const Volume &>().size_bytes();
+    uint64_t start = std::min(offset_bytes.value, size_bytes);
+    uint64_t left = size_bytes - start;
+    return Extents(self, start, start + (length_bytes ? std::min(length_bytes->value, left) : left));
+}
+
+} // namespace
+
+void bind_extents(py::module_ &m, VolumeClass &cls)
+{
+    using py::arg;
+    py::class_<Extents>(m, "Extents", "Extents of a volume in order; an iterator, made by "
+                                      "Volume.block_status().")
+        .def("__iter__", [](const py::object &self) { return self; })
+        .def("__next__", &Extents::next);
+    cls.def("block_status", &block_status, arg("length_bytes") = py::none(),
+            arg("offset_bytes") = 0,
+            "Iterate over the Extents of a range; by default of the whole volume.\n\n"
+            "Neighbours differ in kind, and together they cover the range as far as the volume goes.\n"
+            "They are asked for in portions, so that what is written meanwhile may show.  EOPNOTSUPP:\n"
+            "the store cannot tell.");
+}
