@@ -17,7 +17,7 @@ from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromObject
 from cpython.object cimport PyObject
-from cpython.pycapsule cimport PyCapsule_GetPointer
+from cpython.pycapsule cimport PyCapsule_GetPointer, PyCapsule_IsValid
 from cpython.ref cimport Py_DECREF, Py_INCREF
 from libc.errno cimport EIO, ENOMEM
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
@@ -134,6 +134,15 @@ cdef const ovsshm_store_type *_load_store(path) except NULL:
     return kind
 
 
+cdef const ovsshm_store_type *_from_capsule(capsule) except NULL:
+    if not PyCapsule_IsValid(capsule, b"ovsshm_store_type"):
+        raise OSError(errno.EINVAL, f"{C_STORE} is no capsule of a store but {capsule!r}")
+    kind = <const ovsshm_store_type *>PyCapsule_GetPointer(capsule, b"ovsshm_store_type")
+    if kind.abi != OVSSHM_STORE_ABI:
+        raise OSError(errno.EINVAL, f"{C_STORE} is for another version of shm_server.h")
+    return kind
+
+
 cdef const ovsshm_store_type *_find_store(name) except NULL:
     if "/" in name or name.endswith(".so"):
         return _load_store(name)
@@ -175,8 +184,7 @@ cdef class _Core:
             self.store_type = _find_store(found)
         else:
             self.source = getattr(found, C_STORE)
-            self.store_type = <const ovsshm_store_type *>PyCapsule_GetPointer(
-                self.source, b"ovsshm_store_type")
+            self.store_type = _from_capsule(self.source)
         self.make_c_store(pool, options)
 
     cdef make_c_store(self, pool, options):
@@ -365,7 +373,9 @@ cdef class Server:
     def status(self):
         """Totals since the start, by name."""
         cdef ovsshm_status status
-        ovsshm_server_status(self._open_core().server, &status)
+        cdef _Core core = self._open_core()
+        with nogil:  # it takes a lock that others hold while they log
+            ovsshm_server_status(core.server, &status)
         return {
             "uptime_ns": status.uptime_ns,
             "connections": status.connections,

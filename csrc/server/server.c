@@ -206,8 +206,8 @@ err_reactors:
     return rc;
 }
 
-/* Lets requests in flight finish. */
-static void
+/* Lets requests in flight finish; what srv_pause_end() takes, or NULL. */
+static struct pause *
 drain(struct ovsshm_server *server, uint64_t drain_ns)
 {
     struct pause *pause = drain_ns ? malloc(sizeof(*pause)) : NULL;
@@ -215,9 +215,8 @@ drain(struct ovsshm_server *server, uint64_t drain_ns)
     if (pause) {
         srv_pause_begin(pause, server, NULL);
         srv_pause_wait(pause, drain_ns < UINT64_MAX - now ? now + drain_ns : UINT64_MAX);
-        srv_pause_end(pause);
-        free(pause);
     }
+    return pause;
 }
 
 int
@@ -231,8 +230,12 @@ ovsshm_server_stop(struct ovsshm_server *server, uint64_t drain_ns)
     ovsshm_store_relaxed(&server->draining, 1);
     srv_control_drain(server);
     srv_listener_close(&server->listener);
-    drain(server, drain_ns);
+    struct pause *pause = drain(server, drain_ns);
     srv_control_end_connections(server);
+    if (pause) {
+        srv_pause_end(pause); /* for ever, if the store blocks a reactor; the clients are gone */
+        free(pause);
+    }
     for (uint32_t i = 0; i < server->params.reactors; i++) {
         dropped += srv_reactor_stop(&server->reactors[i]);
     }
