@@ -12,15 +12,17 @@ import errno
 import os
 import random
 import re
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import wire
 from conftest import TOP, ServerProcess, run, start_refused
 from qemu.tools import Qemu, made_for
+from rawclient import RawClient
 from test_c import ENVIRONMENT
 
 import shmclient
@@ -53,35 +55,51 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 # ---- what every store promises ----
 
 
-@pytest.fixture(scope="module", params=SANITIZERS)
-def sanitized(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with plugin_check and both stores, all under a sanitizer."""
-    variant = request.param
-    directory = tmp_path_factory.mktemp(variant)
-    sanitize = f"-fsanitize={SANITIZERS[variant]}"
+@pytest.fixture(scope="module")
+def checker(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Path], list[Path]]:
+    """Compiles plugin_check and a store under a sanitizer; their paths.  Each takes seconds."""
+    directory = tmp_path_factory.mktemp("checker")
+
+    def compile_once(variant: str, source: Path) -> list[Path]:
+        sanitize = f"-fsanitize={SANITIZERS[variant]}"
+        program = directory / f"plugin_check-{variant}"
+        store = directory / f"{source.stem}-{variant}.so"
+        if not program.exists():
+            compile_checker(program, TOP / "build" / variant / "libovsshm.a", sanitize)
+        if not store.exists():
+            compile_store(source, store, "-g", sanitize)
+        return [program, store]
+
+    return compile_once
+
+
+def compile_checker(target: Path, archive: Path, sanitize: str) -> None:
     includes = [f"-I{INCLUDE}", f"-I{TOP}/csrc", f"-I{TOP}/tests/c"]
-    archive = TOP / "build" / variant / "libovsshm.a"
     core = ["-rdynamic", "-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
-    source = TOP / "tests" / "plugin_check.c"
-    command = ["gcc", "-g", "-O1", sanitize, *includes, source, "-o", directory / "plugin_check"]
+    command = ["gcc", "-g", sanitize, *includes, TOP / "tests/plugin_check.c", "-o", target]
     run([*command, *core, "-luring", "-ldl", "-pthread"], timeout=COMPILE_S)
-    for source in (EXAMPLE, ODD_STORE):
-        compile_store(source, directory / f"{source.stem}.so", "-g", "-O1", sanitize)
-    return directory
 
 
 @pytest.mark.parametrize(
-    ("store", "options"),
-    [("cpp_store", ""), ("cpp_store", "block=65536"), ("odd_store", "threads=4 block=512")],
+    ("variant", "source", "options"),
+    [
+        ("asan", EXAMPLE, ""),
+        ("asan", EXAMPLE, "block=65536"),
+        ("asan", ODD_STORE, "threads=4 block=512"),
+        ("tsan", ODD_STORE, "threads=4"),
+    ],
+    ids=["asan-dedup", "asan-dedup-block", "asan-odd", "tsan-odd"],
 )
 def test_store_keeps_the_promises_of_all_stores(
-    sanitized: Path, store: str, options: str, tmp_path: Path
+    checker: Callable[[str, Path], list[Path]],
+    variant: str,
+    source: Path,
+    options: str,
+    tmp_path: Path,
 ) -> None:
-    variant = re.sub(r"\d+$", "", sanitized.name)
     reactors = "1" if variant == "tsan" else "2"  # TSan does not see what orders two reactors
-    argv = [sanitized / "plugin_check", sanitized / f"{store}.so", reactors, options]
     environment = ENVIRONMENT[variant] | {"TMPDIR": str(tmp_path)}
-    done = run(argv, timeout=250, env=environment)
+    done = run([*checker(variant, source), reactors, options], timeout=250, env=environment)
     assert done.stdout.splitlines()[-1] == "test_snapshots_keep_their_moment"
 
 
@@ -203,35 +221,27 @@ def test_extents_are_cut_to_the_range_and_none_is_an_error(
     assert "block_status() without extents" in odd.log
 
 
-RAW_READ = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from rawclient import RawClient
-import wire
-volume = RawClient(sys.argv[2]).open("big", mode=wire.MODE_READ)
-for place in map(int, sys.argv[3:]):
-    volume.queue.submit(op=wire.OP_READ, length_bytes=4096, offset_bytes=(1 << 40) + place * 4096)
-while volume.client.status().sessions != 1:
-    pass
-print("submitted", flush=True)
-sys.stdin.read()
-"""
+def in_flight(observer: RawClient) -> int:
+    reply = observer.call(wire.MSG_SESSIONS, wire.pack("msg_sessions"))
+    first = reply.payload[wire.sizeof("msg_list_reply") :]
+    return int(wire.unpack("session_info", first).in_flight)
 
 
 def test_server_waits_for_kept_requests_and_tells_the_store_to_end_them(
-    stores: dict[str, Path], server: Callable[..., ServerProcess]
+    stores: dict[str, Path], server: Callable[..., ServerProcess], cleanup: ExitStack
 ) -> None:
-    """Kept in the store (8, 9) while the client goes, and while the server stops."""
+    """The store has them while the client goes, and while the server stops."""
     odd = server("--store", stores["odd"], "--drain-timeout", "0s")
-    argv = [sys.executable, "-c", RAW_READ, str(TOP / "tests"), str(odd.socket), "8", "9", "9"]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
-        try:
-            assert client.stdout is not None
-            assert client.stdout.readline() == "submitted\n"
-            with shmclient.connect(odd.socket) as connection, connection.open("big") as volume:
-                assert volume.pread(BLOCK, 0) == bytes(BLOCK)
-        finally:
-            client.kill()
+    observer, client = RawClient(odd.socket), RawClient(odd.socket)
+    cleanup.callback(observer.close)
+    volume = client.open("big", mode=wire.MODE_READ)
+    for place in (8, 9, 9):
+        offset = ODD + place * BLOCK
+        volume.queue.submit(op=wire.OP_READ, length_bytes=BLOCK, offset_bytes=offset)
+    while in_flight(observer) < 3:
+        pass
+    client.close()
+    assert in_flight(observer) == 3
     odd.stop()
     assert "submit() of a kept request: too late" in odd.log
 
