@@ -54,6 +54,8 @@ cdef bytearray _gather(const ovsshm_request *request):
         for i in range(request.iov_count):
             memcpy(at, request.iov[i].iov_base, request.iov[i].iov_len)
             at += request.iov[i].iov_len
+    else:
+        memset(at, 0, request.length_bytes)  # nothing of ours for a client if it is not filled
     return whole
 
 

@@ -8,6 +8,7 @@ at most every INTERVAL_S, with the number of those that were left out.
 import errno
 import logging
 import time
+from contextlib import suppress
 
 from shmserver.store import errno_of
 
@@ -64,4 +65,5 @@ class Complaints:
             self._told.clear()
         self._told[call, kind] = (now, 0)
         more = f" ({missed} more like this since the last line)" if missed else ""
-        log.log(level, 'store "%s": %s: %s%s', self._store, call, text, more, exc_info=error)
+        with suppress(Exception):  # of a handler or filter: whoever waits for us must not end
+            log.log(level, 'store "%s": %s: %s%s', self._store, call, text, more, exc_info=error)

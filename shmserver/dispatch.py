@@ -102,6 +102,8 @@ class Dispatcher:
         if not self._started:
             return True
         self._started = False
+        if self._loop is not None:
+            self._loop.cancel_started()
         closed = self.manage.wait_all_closed(timeout_s)
         try:
             self.manage.call("shutdown")
@@ -128,8 +130,11 @@ class Dispatcher:
 
     @property
     def in_reactor(self) -> bool:
-        """Some of the data methods run where submit() is called."""
-        return Where.HERE in self._where.values()
+        """Some of the store's data methods run where submit() is called."""
+        return any(
+            where is Where.HERE and (self._vectorised or implements(self._store, METHODS[op]))
+            for (op, _), where in self._where.items()
+        )
 
     def failed(self, op: Op, opened: OpenVolume, error: BaseException) -> int:
         """The errno of a request that ended so, and the line in the log."""

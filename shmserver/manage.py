@@ -261,7 +261,7 @@ class Manager:
                 return
             volume.running.discard(request)
             last = volume.closing and not volume.running
-        if last:  # this may be the loop, or a thread that others wait for
+        if last:  # not here: this may be the loop, or a thread that others wait for
             Thread(target=self._finish, args=(volume,), daemon=True).start()
 
     def _finish(self, volume: OpenVolume) -> None:

@@ -53,6 +53,10 @@ class Loop:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def cancel_started(self) -> None:
+        """Nobody waits for them any more."""
+        self._loop.call_soon_threadsafe(lambda: [task.cancel() for task in self._tasks])
+
     def canceller(self) -> Callable[[], Any]:
         """What cancels the task that asks, from any thread."""
         task = asyncio.current_task(self._loop)

@@ -854,6 +854,7 @@ def test_interpreter_ends_with_requests_in_flight(path, background, kind):
                 read = background(vol.pread, 4096, 0)
                 _, errors = process.communicate(timeout=WAIT_S)
                 assert process.returncode == 0, errors
+                assert ("blocks" in errors) == (kind in ("Here", "Pool", "Deadline")), errors
                 if kind != "View":
                     assert isinstance(read.exception(WAIT_S), OSError)
                 vol.close()
