@@ -62,6 +62,14 @@ def test_the_file_store_answers_as_the_memory_store(sockets):
     )
 
 
+def test_a_store_in_python_answers_as_one_in_c(sockets):
+    """Both have blocks of 512 bytes."""
+    compare(
+        Side("c", lambda: client_c.Connection(sockets["c-fault"])),
+        Side("python", lambda: client_c.Connection(sockets["py-full"])),
+    )
+
+
 def test_the_clients_answer_alike(sockets):
     """On one server: what they send is what differs."""
     socket = sockets["c-memory"]

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import shmserver
+from interop import stores
 
 REQUEST_BYTES_MAX = 64 << 10
 DEPTH_MAX = 64
@@ -62,7 +63,16 @@ def _c_file(place: Place) -> Any:
     return shmserver.Server("file", socket=place.socket, pool=place.pool, **LIMITS)
 
 
+PLAIN = frozenset({"write", "manage"})
 HUGE = frozenset({"huge"})
+
+
+def _serve_c(store: Any, place: Place) -> Any:
+    return shmserver.Server(store, socket=place.socket, **LIMITS)
+
+
+# For tests that bring a store of their own: serve(store, place).
+STORE_SERVERS: dict[str, Callable[[Any, Place], AbstractContextManager[Any]]] = {"c": _serve_c}
 
 SERVERS: dict[str, Server] = {
     "c-file": Server(_c_file, "file", traits=HUGE),
@@ -72,4 +82,11 @@ SERVERS: dict[str, Server] = {
     "c-fault": Server(
         _c("fault", options={"block-bytes": 512}), "fault", block_bytes=512, traits=HUGE
     ),
+    # The C server on stores in Python.
+    "py-plain": Server(_c(stores.Plain), "Plain", PLAIN),
+    "py-threads": Server(_c(stores.Threads), "Threads", PLAIN),
+    "py-deadline": Server(_c(stores.Deadline), "Deadline", PLAIN),
+    "py-async": Server(_c(stores.Async), "Async", PLAIN | {"write-zeroes"}),
+    "py-batch": Server(_c(stores.Batch), "Batch", PLAIN | {"discard", "write-zeroes"}),
+    "py-full": Server(_c(stores.Full), "Full", block_bytes=stores.BLOCK_BYTES),
 }
