@@ -25,7 +25,7 @@ from shmserver.store import Ability, Snapshot, Store, implements
 from shmserver.workers import Loop
 
 VOLUMES_MAX = 1_000_000
-REOPEN_WAIT_S = 5.0  # for abandoned requests of those who had it open before
+LATE_S = 5.0  # that calls wait for requests that have timed out and are still with the store
 
 
 class VolumeStat(NamedTuple):
@@ -56,8 +56,8 @@ class Manager:
         self._ability = ability
         self._loop = loop
         self._complaints = complaints
-        self._left = Condition()  # a call of the store returned, or a volume was closed
-        self._closing: dict[str, OpenVolume] = {}
+        self._left = Condition()  # the store has let go of a request, or closed a volume
+        self._open: dict[str, OpenVolume] = {}
         self._listing: tuple[str, builtins.list[str]] = ("", [])
 
     # ---- calls ----
@@ -172,7 +172,6 @@ class Manager:
 
     def resize(self, name: str, size_bytes: int) -> int:
         """The size it has then."""
-        self._wait_closed(name)
         self.ask("resize", name, size_bytes)
         return self.size(name)
 
@@ -214,14 +213,14 @@ class Manager:
         raise OSError(errno.ENOENT, f'there is no snapshot "{snapshot}"')
 
     def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
-        self._wait_closed(name)
+        self._wait_quiet(name)
         if any(one.name == snapshot for one in self.snapshots(name)):
             raise OSError(errno.EEXIST, f'snapshot "{snapshot}" exists already')
         self.ask("snapshot_create", name, snapshot, timeout_s)
 
     def snapshot_rollback(self, name: str, snapshot: str) -> int:
         """The size the volume has then."""
-        self._wait_closed(name)
+        self._wait_quiet(name)
         self._position(self.snapshots(name), snapshot)
         self.ask("snapshot_rollback", name, snapshot)
         return self.size(name)
@@ -239,13 +238,15 @@ class Manager:
     def open(self, name: str) -> OpenVolume:
         self._wait_closed(name)
         size_bytes = self.size(name)
-        return OpenVolume(name, self.ask("open", name), size_bytes)
+        volume = OpenVolume(name, self.ask("open", name), size_bytes)
+        with self._left:
+            self._open[name] = volume
+        return volume
 
     def close(self, volume: OpenVolume) -> None:
-        """Does not wait: the store's close() may have to, for calls that were given up on."""
+        """Does not wait: the store's close() may have to, for requests that were given up on."""
         with self._left:
             volume.closing = True
-            self._closing[volume.name] = volume
             idle = not volume.running
         if idle:
             self._finish(volume)
@@ -261,6 +262,7 @@ class Manager:
                 return
             volume.running.discard(request)
             last = volume.closing and not volume.running
+            self._left.notify_all()
         if last:  # not here: this may be the loop, or a thread that others wait for
             Thread(target=self._finish, args=(volume,), daemon=True).start()
 
@@ -270,27 +272,33 @@ class Manager:
         except BaseException as error:
             self._complaints.tell(f"close() of {volume.name!r}", error)
         with self._left:
-            del self._closing[volume.name]
+            del self._open[volume.name]
             self._left.notify_all()
 
     def _wait_closed(self, name: str) -> None:
+        """Who had it open before may have left requests that timed out."""
+        self._wait(name, lambda: name not in self._open or not self._open[name].closing)
+
+    def _wait_quiet(self, name: str) -> None:
+        self._wait(name, lambda: name not in self._open or not self._open[name].running)
+
+    def _wait(self, name: str, condition: Callable[[], bool]) -> None:
         with self._left:
-            if not self._left.wait_for(lambda: name not in self._closing, REOPEN_WAIT_S):
-                raise OSError(
-                    errno.EBUSY, f'volume "{name}" still has requests in the store that timed out'
-                )
+            if not self._left.wait_for(condition, LATE_S):
+                text = f'volume "{name}" still has requests in the store that timed out'
+                raise OSError(errno.EBUSY, text)
 
     def wait_all_closed(self, timeout_s: float) -> bool:
         """Before the store is shut down.  False: some stay open, and the log says which."""
         with self._left:
-            closed = self._left.wait_for(lambda: not self._closing, timeout_s)
-            for volume in self._closing.values():
-                log.warning(
-                    'volume "%s" is not closed, the store has %d requests of it under way',
-                    volume.name,
-                    len(volume.running),
-                )
+            closed = self._left.wait_for(lambda: not self._late(), timeout_s)
+            for volume in self._late():
+                text = 'volume "%s" is not closed, the store has %d requests of it under way'
+                log.warning(text, volume.name, len(volume.running))
         return closed
+
+    def _late(self) -> builtins.list[OpenVolume]:
+        return [volume for volume in self._open.values() if volume.closing]
 
 
 async def _await(awaitable: Any) -> Any:

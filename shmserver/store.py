@@ -69,16 +69,17 @@ class Snapshot(NamedTuple):
 class Request(Protocol):
     """A request in the hands of Store.submit().
 
-    It lies within the volume and is aligned to block_bytes.  Buffers are shared memory of a client
-    that may change it at any moment: read it once.  They are valid until the request is complete;
-    a view that is kept longer stays safe to touch, but nobody looks at what is written there.
+    It lies within the volume and is aligned to block_bytes.  Buffers are memory of a client, which
+    may change it at any moment: read it once.  The client has it back when the request is complete;
+    a view that is kept longer stays safe to touch, as it holds the memory, but must not be written.
+    A request that the store forgets (nothing refers to it any more) fails with EIO.
     """
 
     op: Op
     volume: Any  # what open() returned
     offset_bytes: int
     length_bytes: int  # flush: 0
-    buffer: memoryview | None  # read: to fill; write: the data; otherwise None
+    buffer: memoryview | None  # of bytes.  read: to fill; write: the data, read-only; else None
     fua: bool  # write, write-zeroes: durable when complete
     may_unmap: bool  # write-zeroes: the range may become a hole
     extents_max: int  # block-status: at most so many are passed on
@@ -97,13 +98,14 @@ class Store:
 
     Threads: data methods (pread to block_status, submit) are called from one reactor thread unless
     `threads` says otherwise, management methods from other threads, so that what both touch needs a
-    lock or a single dict operation.  Calls that name the same volume for management never overlap.
+    lock or a single dict operation.  Management calls that name the same volume never overlap.
 
     Errors: an OSError arrives at the client with its errno and, for management calls, its text;
-    errno_of() has the rest.  What is not an OSError is logged with its traceback.  The server goes
-    on in any case.
+    errno_of() has the rest.  What it does not know is a bug, and logged with its traceback.  The
+    server goes on in any case.
 
-    Names and sizes have been checked (docs/PROTOCOL.md, section 3); sizes are multiples of 512.
+    Names and sizes have been checked (docs/PROTOCOL.md, section 3); what the store answers will be,
+    and names that break the rules are left out of lists.
     """
 
     # ---- what the store declares ----
@@ -115,12 +117,13 @@ class Store:
     """A power of two that requests are aligned to; one may still end where the volume ends."""
 
     threads: int = 0
-    """0: data methods run in the reactor, which is fastest, and must not block long.  Above: so
-    many threads of the store run them, several at once."""
+    """0: plain data methods run in the reactor, which is fastest; they must not block long, nor use
+    a volume of their own server.  Above: so many threads of the store run them, several at once."""
 
     deadline_s: float | None = None
     """A request that takes longer ends with ETIMEDOUT; whether it was done is not known.  Data goes
-    through private memory then, and data methods never run in the reactor."""
+    through private memory then, and data methods never run in the reactor; coroutines are
+    cancelled.  close() and snapshots come when the store has let go of all of them."""
 
     can_discard: bool | None = None
     can_write_zeroes: bool | None = None
@@ -142,7 +145,8 @@ class Store:
         raise NotImplementedError
 
     def size(self, name: str) -> int:
-        """The size in bytes; KeyError or FileNotFoundError when there is no such volume."""
+        """The size in bytes; KeyError or FileNotFoundError when there is no such volume.  What is
+        beyond a multiple of 512 is left out."""
         raise NotImplementedError
 
     def allocated(self, name: str) -> int:
@@ -158,7 +162,7 @@ class Store:
         raise NotImplementedError
 
     def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
-        """Keep the contents as they are now; no request is in flight.
+        """Keep the contents as they are now; no request is in flight.  Only called for new names.
 
         timeout_s: > 0 wait at most so long for the snapshot to be safe, else TimeoutError; 0 for
         ever; < 0 do not wait.
@@ -166,7 +170,10 @@ class Store:
         raise NotImplementedError
 
     def snapshot_rollback(self, name: str, snapshot: str) -> None:
-        """Put the contents and the size back, drop newer snapshots; no request is in flight."""
+        """Put the contents and the size back, drop newer snapshots; no request is in flight.
+
+        This and the next are only called for snapshots in snapshot_list().
+        """
         raise NotImplementedError
 
     def snapshot_remove(self, name: str, snapshot: str) -> None:
@@ -177,7 +184,7 @@ class Store:
         return ()
 
     def snapshot_is_synced(self, name: str, snapshot: str) -> bool:
-        """Is it safe in the store?  Only called for snapshots in snapshot_list()."""
+        """Is it safe in the store?"""
         return True
 
     # ---- open volumes ----
@@ -219,8 +226,8 @@ class Store:
     def submit(self, requests: builtins.list[Request]) -> None:
         """Start all of these; each is ended by its complete() or fail(), here or later.
 
-        Implemented, it gets every data request, and pread to block_status are not called.  What it
-        raises fails those of the requests that have not been ended.
+        Implemented, it gets every data request, pread to block_status are not called, and it sees
+        to fua itself.  What it raises fails those of the requests that have not been ended.
         """
         raise NotImplementedError
 

@@ -701,3 +701,45 @@ def test_stop_does_not_wait_for_ever():
         assert harness.at.stop(timeout_s=0.05) is False
     finally:
         go.set()
+
+
+def test_snapshot_waits_for_a_write_that_timed_out(serve):
+    go = threading.Event()
+    events: list[str] = []
+
+    class Slow(Volumes):
+        def pwrite(self, volume, buffer, offset_bytes):
+            assert go.wait(WAIT_S)
+            events.append("write")
+
+        def snapshot_create(self, name, snapshot, timeout_s):
+            events.append("snapshot")
+
+    harness = serve(Slow(), deadline_s=0.05)
+    volume = harness.at.manage.open("vol")
+    assert harness.run(Op.WRITE, b"data", opened=volume).result == -errno.ETIMEDOUT
+    threading.Timer(0.05, go.set).start()
+    harness.at.manage.snapshot_create("vol", "snap", 0)
+    assert events == ["write", "snapshot"]
+    harness.at.manage.close(volume)
+
+
+def test_volume_with_late_requests_is_busy_and_not_opened_twice(serve, monkeypatch):
+    monkeypatch.setattr("shmserver.manage.LATE_S", 0.05)
+    go = threading.Event()
+
+    class Slow(Volumes):
+        def pread(self, volume, buffer, offset_bytes):
+            assert go.wait(WAIT_S)
+
+    manage = (harness := serve(Slow(), deadline_s=0.05)).at.manage
+    volume = manage.open("vol")
+    assert harness.run(Op.READ, 4, opened=volume).result == -errno.ETIMEDOUT
+    manage.close(volume)
+    for call in (manage.open, manage.remove, lambda name: manage.snapshot_create(name, "s", 0)):
+        with pytest.raises(OSError, match="timed out") as info:
+            call("vol")
+        assert info.value.errno == errno.EBUSY
+    monkeypatch.setattr("shmserver.manage.LATE_S", WAIT_S)
+    go.set()
+    manage.close(manage.open("vol"))
