@@ -49,7 +49,9 @@ cdef class Group:
             if request.iov_count == 1 and request.flags == 0 and method is not None:
                 ovsshm_request_complete(request, self.serve(method, request))
             else:
-                others = self.wrap(others, request)
+                if others is None:
+                    others = []
+                self.wrap(request, others)
         if others is not None:
             self.dispatcher.submit(others)
 
@@ -86,16 +88,15 @@ cdef class Group:
             self.pread = self.pwrite = None
         return result
 
-    cdef list wrap(self, list others, ovsshm_request *request):
+    cdef void wrap(self, ovsshm_request *request, list others) noexcept:
         """Another one for the dispatcher."""
+        cdef Request wrapped
         try:
             wrapped = self.new_request(request)
-            if others is None:
-                others = []
-            others.append(wrapped)
         except MemoryError:
             ovsshm_request_complete(request, -ENOMEM)
-        return others
+            return
+        others.append(wrapped)
 
     cdef Request new_request(self, ovsshm_request *request):
         cdef Request wrapped = Request.__new__(Request)
@@ -107,7 +108,7 @@ cdef class Group:
         wrapped.may_unmap = request.flags & OVSSHM_SQE_MAY_UNMAP
         wrapped.extents_max = request.extents_max
         wrapped.group = self
-        wrapped.request = request
+        wrapped.request = request  # from now on it ends with the object
         wrapped.following = self.first
         if self.first != NULL:
             (<Request>self.first).preceding = <PyObject *>wrapped
@@ -130,10 +131,13 @@ cdef class Group:
 
 cdef int _group_create(ovsshm_store *store, void **group) noexcept nogil:
     cdef int rc
-    PyGILState_Ensure()  # makes the thread state; _group_destroy() undoes it
+    state = PyGILState_Ensure()  # makes the thread state; _group_destroy() undoes it
     with gil:
         rc = _make_group(store, group)
-    PyEval_SaveThread()
+    if rc < 0:
+        PyGILState_Release(state)
+    else:
+        PyEval_SaveThread()
     return rc
 
 

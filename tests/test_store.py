@@ -794,6 +794,38 @@ def test_store_that_blocks_does_not_keep_the_server(path, monkeypatch, backgroun
             thread.join(WAIT_S)
 
 
+@pytest.mark.parametrize("method", ["create", "open", "list"])
+def test_management_call_that_blocks_does_not_keep_the_server(
+    path, monkeypatch, background, method
+):
+    monkeypatch.setattr(shmserver._core, "STUCK_S", 0.2)
+    arrived, go = threading.Event(), threading.Event()
+
+    class Blocking(Everything):
+        pass
+
+    def block(*_):
+        arrived.set()
+        go.wait(WAIT_S)
+        return ()
+
+    setattr(Blocking, method, block)
+    before = set(threading.enumerate())
+    server = Server(Blocking(), socket=path)
+    server.start()
+    with shmclient.connect(path) as client:
+        call = background(MANAGEMENT[method], client)
+        assert arrived.wait(WAIT_S)
+        try:
+            assert server.stop(0.05) is False
+            assert isinstance(call.exception(WAIT_S), OSError)
+        finally:
+            go.set()
+    for thread in set(threading.enumerate()) - before:
+        if thread.daemon:
+            thread.join(WAIT_S)
+
+
 EXIT = """
 import asyncio, sys, threading
 import shmserver, shmserver._core

@@ -579,6 +579,13 @@ def test_names_that_break_the_rules_are_left_out(serve, caplog):
     assert "left out" in caplog.text
 
 
+def test_endless_list_is_cut(serve, monkeypatch, caplog):
+    monkeypatch.setattr("shmserver.manage.VOLUMES_MAX", 10)
+    manage = serve(Volumes(f"v{number:03}" for number in itertools.count())).at.manage
+    assert [stat.name for stat in manage.list("", 100)] == [f"v{number:03}" for number in range(10)]
+    assert "all but the first 10" in caplog.text
+
+
 @pytest.mark.parametrize("size", [-1, 2**63, 1.5, None, "512", ...], ids=repr)
 def test_size_that_is_none_is_eio(serve, size):
     class Odd(Volumes):
