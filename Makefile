@@ -51,6 +51,11 @@ qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
 	@scripts/install-debs qemu-build
 	@scripts/build-qemu
 
+.PHONY: docs
+docs: venv ## The reference of the Python packages, in build/docs
+	@python scripts/api_docs.py build/docs
+	@echo "docs: build/docs/index.html"
+
 .PHONY: lint
 lint: test-deps venv ## ruff, types, clang-format, clang warnings, static analysis
 	@scripts/lint

@@ -37,6 +37,12 @@ class File(io.RawIOBase):
     Threads: it has one position; threads that share it need a lock, or the volume's own calls.
     """
 
+    name: str
+    """Of the volume."""
+
+    mode: str
+    """What it is open for: "rb", "wb" or "r+b"."""
+
     def __init__(self, volume: Volume, mode: str | None = None) -> None:
         if mode is None:
             mode = "r+" if volume.writable else "r"
@@ -85,6 +91,7 @@ class File(io.RawIOBase):
         return offset
 
     def readinto(self, buffer: Buffer, /) -> int:
+        """Read as much as fits and is left; returns the number of bytes, 0 at the end."""
         self._check(reading=True)
         with memoryview(buffer) as view, view.cast("B") as octets:
             count = self._readinto(octets)
@@ -98,6 +105,7 @@ class File(io.RawIOBase):
         return data
 
     def write(self, data: Buffer, /) -> int:
+        """Write as much as there is room for; returns the number of bytes."""
         self._check(writing=True)
         with memoryview(data) as view, view.cast("B") as octets:
             left = max(self._volume.size_bytes - self._position, 0)

@@ -407,6 +407,7 @@ cdef class Server:
 
     @property
     def socket(self):
+        """Where it listens."""
         return os.fsdecode(ovsshm_server_effective(self._open_core().server).socket_path)
 
     def __enter__(self):

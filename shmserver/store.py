@@ -76,13 +76,28 @@ class Request(Protocol):
     """
 
     op: Op
-    volume: Any  # what open() returned
+    """What to do."""
+
+    volume: Any
+    """What open() returned."""
+
     offset_bytes: int
-    length_bytes: int  # flush: 0
-    buffer: memoryview | None  # of bytes.  read: to fill; write: the data, read-only; else None
-    fua: bool  # write, write-zeroes: durable when complete
-    may_unmap: bool  # write-zeroes: the range may become a hole
-    extents_max: int  # block-status: at most so many are passed on
+    """Where in the volume."""
+
+    length_bytes: int
+    """How much of it; flush: 0."""
+
+    buffer: memoryview | None
+    """Of bytes.  Read: to fill; write: the data, read-only; else None."""
+
+    fua: bool
+    """Write, write-zeroes: durable when complete."""
+
+    may_unmap: bool
+    """Write-zeroes: the range may become a hole."""
+
+    extents_max: int
+    """Block-status: at most so many are passed on."""
 
     def complete(self, extents: Iterable[Extent] = ()) -> None:
         """It is done, all of it.  Once, from any thread; later calls do nothing."""
@@ -126,9 +141,13 @@ class Store:
     cancelled.  close() and snapshots come when the store has let go of all of them."""
 
     can_discard: bool | None = None
-    can_write_zeroes: bool | None = None
-    can_block_status: bool | None = None
     """None: when the method is implemented.  Stores with submit() declare what it can do."""
+
+    can_write_zeroes: bool | None = None
+    """As can_discard."""
+
+    can_block_status: bool | None = None
+    """As can_discard."""
 
     can_fua: bool = False
     """True: pwrite and write_zeroes get fua=True where the client wants the data durable; False:
@@ -177,6 +196,7 @@ class Store:
         raise NotImplementedError
 
     def snapshot_remove(self, name: str, snapshot: str) -> None:
+        """Forget one of those in snapshot_list()."""
         raise NotImplementedError
 
     def snapshot_list(self, name: str) -> Iterable[Snapshot]:
