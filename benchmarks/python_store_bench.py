@@ -13,7 +13,6 @@ import os
 import statistics
 import tempfile
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 import click
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from benchmarks import peers
 from benchmarks.qemu_bench import Workload
-from benchmarks.sidebyside import Record, measure, table
+from benchmarks.sidebyside import PeerMaker, Record, measure, table
 
 OURS = "shm Python"
 MODELS = ("PARALLEL", "SERIALIZE_REQUESTS", "SERIALIZE_ALL_REQUESTS", "SERIALIZE_CONNECTIONS")
@@ -34,12 +33,12 @@ WORKLOADS = (
 NEAR_NS = 200  # hand-over between CPUs that share a cache
 
 
-def _ours(store: str, name: str) -> partial[peers.Peer]:
+def _ours(store: str, name: str) -> PeerMaker:
     examples = peers.TOP / "examples"
     return lambda size, scratch: peers.shm(store, size, scratch, name=name, cwd=examples)
 
 
-def _theirs(model: str):
+def _theirs(model: str) -> PeerMaker:
     return lambda size, scratch: peers.nbdkit("python", size, scratch, f"model={model}")
 
 
@@ -75,7 +74,7 @@ def ratios(records: list[Record]) -> list[str]:
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write raw samples.")
 def main(rounds: int, seconds: float, json_file: Path | None) -> None:
     """Measure a store in Python over shared memory beside nbdkit's Python plugin."""
-    console = Console(width=max(Console().width, 120))
+    console = Console(width=max(Console().width, 150))
     makers = {
         OURS: _ours("memory_store:Memory", OURS),
         "shm memory": _ours("memory", "shm memory"),

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: MIT
 """`shmserver --store package.module:Class`: what it loads, what it says when it cannot."""
 
+import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,16 @@ class Slow(Disk):
         super().__init__("")
     def pread(self, volume, buffer, offset_bytes):
         print("reading", flush=True)
+        threading.Event().wait()
+
+class Stuck(Disk):
+    def __init__(self):
+        import shmserver._core
+        shmserver._core.STUCK_S = 0.2
+        super().__init__("")
+        threading.Thread(target=threading.Event().wait).start()
+    def pread(self, volume, buffer, offset_bytes):
+        open("arrived", "w").close()
         threading.Event().wait()
 
 class NoStore:
@@ -170,6 +182,20 @@ def test_deadline_ends_a_request_of_a_store_that_blocks(module, server):
         contents(process.socket)
     process.signal(signal.SIGTERM)
     assert process.wait() == 0
+
+
+def test_store_that_blocks_does_not_keep_the_daemon(module, server):
+    """Nor does a thread of it that nobody has told to end."""
+    os.mkfifo("arrived")
+    process = server("--store", "mine:Stuck", "--drain-timeout", "50ms")
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(contents, process.socket)
+        Path("arrived").read_bytes()
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+        assert isinstance(read.exception(), OSError)
+    assert "blocks" in process.log
+    assert not process.socket.exists()
 
 
 def test_help_names_python_stores_and_their_options():
