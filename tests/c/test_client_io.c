@@ -4,6 +4,7 @@
  * Method: the real server with a memory store and small limits, compared with an array.
  */
 #define _GNU_SOURCE
+#include <poll.h>
 #include <sys/mman.h>
 
 #include "shared/atomic.h"
@@ -445,12 +446,15 @@ test_growing_is_seen_without_a_call(void)
     struct ovsshm_msg_event event;
     begin();
     CHECK_EQ(run(OVSSHM_OP_WRITE, VOLUME_BYTES, 512, data), -EFBIG);
+    struct pollfd fd = {.fd = ovsshm_volume_fd(volume), .events = POLLIN};
+    CHECK_EQ(poll(&fd, 1, 0), 0);
     CHECK_EQ(ovsshm_resize(conn, "io", 2 * VOLUME_BYTES), 0);
+    CHECK_EQ(poll(&fd, 1, -1), 1);
     CHECK_EQ(ovsshm_volume_bytes(volume), 2 * VOLUME_BYTES);
     CHECK_EQ(run(OVSSHM_OP_WRITE, VOLUME_BYTES, 512, data), 512);
-    while (ovsshm_volume_event(volume, &event) == 0) {
-    }
+    CHECK_EQ(ovsshm_volume_event(volume, &event), 1);
     CHECK_EQ(event.event, OVSSHM_EVENT_RESIZED);
+    CHECK_EQ(poll(&fd, 1, 0), 0);
     CHECK_EQ(event.value, 2 * VOLUME_BYTES);
     CHECK_EQ(ovsshm_volume_resize(volume, 3 * VOLUME_BYTES), 0);
     CHECK_EQ(ovsshm_volume_bytes(volume), 3 * VOLUME_BYTES);

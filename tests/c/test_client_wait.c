@@ -7,6 +7,7 @@
 #include <openvstorage/shm.h>
 
 #include <poll.h>
+#include <sched.h>
 
 #include "test_client_fake.h"
 
@@ -254,6 +255,47 @@ test_run_keeps_the_completions_of_others(void)
     end();
 }
 
+static void *
+wait_for_all(void *arg)
+{
+    struct ovsshm_completion completions[DEPTH];
+    unsigned *ended = arg;
+    while (*ended < 3) {
+        int n = ovsshm_queue_wait(queue, completions, DEPTH, -1);
+        CHECK(n > 0);
+        for (int i = 0; i < n; i++) {
+            CHECK_EQ(completions[i].user_data, (*ended)++);
+            CHECK_EQ(completions[i].result, -ENOTCONN);
+        }
+    }
+    return NULL;
+}
+
+static void
+test_abort_wakes_a_thread_that_waits(void)
+{
+    unsigned ended = 0;
+    struct ovsshm_volume_info info;
+    begin(&by_hand, UINT64_MAX);
+    struct pollfd pollfd = {.fd = ovsshm_volume_fd(volume), .events = POLLIN};
+    CHECK_EQ(poll(&pollfd, 1, 0), 0);
+    prep_reads(3, 512);
+    ovsshm_queue_submit(queue);
+    pthread_t thread = test_thread(wait_for_all, &ended);
+    while (!ovsshm_load_relaxed(&words->client_armed)) { /* it is about to sleep */
+        sched_yield();
+    }
+    ovsshm_volume_abort(volume);
+    test_join(thread);
+    CHECK_EQ(ended, 3);
+    CHECK_EQ(ovsshm_volume_state(volume), -ENOTCONN);
+    CHECK_TEXT(ovsshm_reason(), "closed");
+    CHECK_EQ(ovsshm_volume_stat(volume, &info), -ENOTCONN);
+    CHECK_EQ(poll(&pollfd, 1, 0), 1); /* for good */
+    ovsshm_volume_abort(volume);      /* again: nothing */
+    end();
+}
+
 int
 main(void)
 {
@@ -268,5 +310,6 @@ main(void)
     RUN(test_queue_that_may_not_poll_sleeps_for_each_wait);
     RUN(test_depth_is_the_limit_of_what_is_in_flight);
     RUN(test_run_keeps_the_completions_of_others);
+    RUN(test_abort_wakes_a_thread_that_waits);
     return 0;
 }

@@ -160,7 +160,10 @@ int ovsshm_volume_set_mode(struct ovsshm_volume *volume, uint32_t mode);
 /* Next event of the server without waiting: 1 and *event, or 0. */
 int ovsshm_volume_event(struct ovsshm_volume *volume, struct ovsshm_msg_event *event);
 
-/* Readable when ovsshm_volume_event() is worth a call, and for good once the session is over. */
+/*
+ * Readable when an event has come in, and for good once the session is over.  A call or a queue
+ * that waits meanwhile may take the event in, so ask ovsshm_volume_event() before sleeping on it.
+ */
 int ovsshm_volume_fd(const struct ovsshm_volume *volume);
 
 /*
