@@ -22,7 +22,9 @@ C_STORE = "__ovsshm_store__"
 
 def is_python(store: object) -> bool:
     """Not the name of a store that comes with the server, nor the path of a shared object."""
-    return not isinstance(store, str) or (":" in store and "/" not in store)
+    if not isinstance(store, str):
+        return True
+    return ":" in store and "/" not in store and not store.endswith(".so")
 
 
 def load(

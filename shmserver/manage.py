@@ -58,7 +58,7 @@ class Manager:
         self._complaints = complaints
         self._left = Condition()  # the store has let go of a request, or closed a volume
         self._open: dict[str, OpenVolume] = {}
-        self._listing: tuple[str, builtins.list[str]] = ("", [])
+        self._listing: tuple[set[str], builtins.list[str]] = (set(), [])
 
     # ---- calls ----
 
@@ -137,13 +137,13 @@ class Manager:
                     self._complaints.tell(f"stat of {name!r} for a list", error)
             if len(page) == count:
                 break
-        self._listing = (page[-1].name, names) if page else ("", [])
+        self._listing = ({stat.name for stat in page}, names)
         return page
 
     def _names(self, after: str) -> builtins.list[str]:
         """All of them, sorted; the store does not list again for each page."""
-        last, names = self._listing
-        if after and after == last:
+        page, names = self._listing
+        if after in page:
             return names
         return sorted(self._kept("list", self.ask("list"), volume_name_fault), key=name_bytes)
 
