@@ -213,6 +213,14 @@ open_parts(struct ovsshm_volume *volume, const struct ovsshm_msg_open *request,
     return queues_create(volume, parcel, params ? params->spin_ns_max : 0);
 }
 
+/* The server was there before: that its socket is not there now is no word about the volume. */
+static int
+start_session(struct ovsshm_volume *volume, const struct ovsshm_conn *conn)
+{
+    int rc = ovsshm_session_start(&volume->session, conn->session.path, "");
+    return rc == -ENOENT || rc == -ECONNREFUSED ? -ENOTCONN : rc;
+}
+
 int
 ovsshm_open(struct ovsshm_conn *conn, const char *name, const struct ovsshm_open_params *params,
             struct ovsshm_volume **volume)
@@ -228,7 +236,7 @@ ovsshm_open(struct ovsshm_conn *conn, const char *name, const struct ovsshm_open
     }
     memcpy(v->name, request.name, sizeof(v->name));
     struct parcel parcel = {.fd_count = 0};
-    rc = ovsshm_session_start(&v->session, conn->session.path, "");
+    rc = start_session(v, conn);
     rc = rc ? rc : open_parts(v, &request, params, &parcel);
     parcel_drop(&parcel);
     if (rc) {

@@ -39,11 +39,12 @@ class Client(NamedTuple):
     missing_errno: int = errno.ENOENT  # of opening what is not there
     long_name_errno: int = errno.ENAMETOOLONG
     oversize_errno: int = errno.EINVAL  # of a size beyond 2^63
-    gone_errnos: tuple[int, ...] = (errno.ENOTCONN, errno.ENOENT)  # of a server that has stopped
+    gone_errno: int = errno.ENOTCONN  # of a server that has stopped
 
 
 CLIENTS: dict[str, Client] = {
     "c": Client(client_c.Connection, frozenset({"empty"})),
+    "native": Client(client_python.Connection),
     "reference": Client(partial(client_python.Connection, implementation="reference")),
     "historical": Client(
         client_historical.Connection,
@@ -51,7 +52,7 @@ CLIENTS: dict[str, Client] = {
         missing_errno=errno.EACCES,
         long_name_errno=errno.EINVAL,
         oversize_errno=errno.EFBIG,
-        gone_errnos=(errno.ECONNREFUSED,),
+        gone_errno=errno.ECONNREFUSED,
     ),
 }
 

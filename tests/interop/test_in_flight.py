@@ -21,7 +21,7 @@ from interop.pairs import CLIENTS, Client
 from interop.servers import STORE_SERVERS, Place
 from interop.stores import Gate
 
-DRAINING_ERRNOS = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTCONN, errno.ESHUTDOWN)
+DRAINING_ERRNOS = (errno.ECONNREFUSED, errno.ENOTCONN, errno.ESHUTDOWN)
 EVENTS = [name for name, client in CLIENTS.items() if "events" not in client.lacks]
 
 
