@@ -21,7 +21,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from shmclient import Volume
+    import shmclient.reference
+
+    Volume = shmclient.Volume | shmclient.reference.Volume
 
 
 class File(io.RawIOBase):

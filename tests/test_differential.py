@@ -75,6 +75,7 @@ def test_the_clients_answer_alike(sockets):
     socket = sockets["c-memory"]
     compare(
         Side("c", lambda: client_c.Connection(socket)),
+        Side("native", lambda: client_python.Connection(socket)),
         Side("reference", lambda: client_python.Connection(socket, "reference")),
     )
 

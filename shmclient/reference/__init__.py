@@ -10,6 +10,7 @@ the bottom:
     atomic    memory order                  names     names and sizes (section 3)
     control   packets (section 4)           region    the shared memory (section 5)
     ring      indexes (section 6)           doorbell  sleeping and waking (section 7)
+    arguments numbers of the caller
     arena     who has what of the arena     memory    the user's buffers
     queue     entries and completions       task      requests in pieces (section 8)
     session   the control socket            volume    an open volume

@@ -11,6 +11,7 @@ from os import PathLike, fspath
 from typing import Any, Self
 
 from shmclient.reference import names, tables, wire
+from shmclient.reference.arguments import count
 from shmclient.reference.records import (
     Hello,
     SessionInfo,
@@ -100,7 +101,7 @@ class Connection:
     def create(self, name: str, size_bytes: int) -> None:
         """Create a volume that reads as zeroes; sizes are multiples of 512."""
         names.check_volume(_checked(name))
-        names.check_size(name, _checked_size(size_bytes))
+        names.check_size(name, count(size_bytes))
         self._call("CREATE", wire.pack("msg_volume", name=name, size_bytes=size_bytes))
 
     def remove(self, name: str) -> None:
@@ -110,7 +111,7 @@ class Connection:
     def resize(self, name: str, size_bytes: int) -> None:
         """Grow a volume."""
         self._check_open()
-        resize(self._session, _checked(name), _checked_size(size_bytes))
+        resize(self._session, _checked(name), size_bytes)
 
     def stat(self, name: str) -> VolumeInfo:
         names.check_volume(_checked(name))
@@ -196,7 +197,11 @@ class Connection:
         self._check_open()
         names.check_volume(_checked(name))
         return Volume(
-            self._session.path, name, writable=writable, depth=depth, arena_bytes=arena_bytes
+            self._session.path,
+            name,
+            writable=writable,
+            depth=count(depth),
+            arena_bytes=count(arena_bytes),
         )
 
 
@@ -204,12 +209,6 @@ def _checked(name: str) -> str:
     if "\0" in name:
         raise ValueError("embedded null character")
     return name
-
-
-def _checked_size(size_bytes: int) -> int:
-    if size_bytes < 0:
-        raise ValueError("sizes are not negative")
-    return size_bytes
 
 
 def _texts_end(struct: Any) -> bool:

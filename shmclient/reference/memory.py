@@ -79,6 +79,10 @@ class Buffer(mmap.mmap):
 
     _give_back: weakref.finalize[..., Self]
 
+    @property
+    def released(self) -> bool:
+        return self.closed
+
     def release(self) -> None:
         """Give the memory back; again is fine.  BufferError while there are views of it."""
         self.close()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from shmclient.reference import tables, wire
 from shmclient.reference.arena import Arena, Part
+from shmclient.reference.arguments import COUNT_MAX
 from shmclient.reference.memory import Buffers, Range, Ranges
 from shmclient.reference.records import Limits
 
@@ -66,10 +67,12 @@ class Task:
     def settle(self, limits: Limits, size_bytes: int, writable: bool) -> None:
         """The results that need no server: it would see at the last piece that the end is near."""
         longest = self._longest(limits)
-        if self.op.changes and not writable:
-            self.result = -errno.EBADF
-        elif self.op.limit is not None and self.length_bytes == 0:
+        if self.op.limit is not None and self.length_bytes == 0:
             self.result = 0
+        elif self._end_bytes > COUNT_MAX:
+            self.result = -errno.EINVAL
+        elif self.op.changes and not writable:
+            self.result = -errno.EBADF
         elif self.op.changes and self.length_bytes > longest and self._end_bytes > size_bytes:
             self.result = -errno.EFBIG
 

@@ -18,9 +18,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import Any, Self
 
-from shmclient.reference import doorbell, names, region, requests, tables, wire
+from shmclient.file import File
+from shmclient.reference import doorbell, names, region, tables, wire
 from shmclient.reference.arena import Arena
-from shmclient.reference.memory import Buffer, Buffers, Ranges, flat
+from shmclient.reference.arguments import COUNT_MAX, count
+from shmclient.reference.memory import Buffer, Buffers, flat
 from shmclient.reference.queue import Completion, Queue
 from shmclient.reference.records import (
     Event,
@@ -30,12 +32,18 @@ from shmclient.reference.records import (
     capability_names,
     record,
 )
+from shmclient.reference.requests import (
+    Request,
+    data_task,
+    range_task,
+    task_of,
+    zeroes_task,
+)
 from shmclient.reference.ring import ImpossibleIndex
 from shmclient.reference.session import Session
 from shmclient.reference.task import Piece, Place, Task
 
 ARENA_BYTES_DEFAULT = 64 << 20
-OFFSET_MAX = 2**63 - 1
 
 _volumes: weakref.WeakSet[Volume] = weakref.WeakSet()
 
@@ -51,7 +59,7 @@ class Volume:
         self._in_flight: dict[int, Piece] = {}
         self._user_data = 0
         self._closed = False
-        self._session = Session(socket_path)
+        self._session = _session(socket_path)
         try:
             self._open(writable, depth, arena_bytes)
         except BaseException:
@@ -65,6 +73,9 @@ class Volume:
         hello = self._session.hello
         self._writable = writable
         depth = depth or min(wire.DEPTH_DEFAULT, hello.depth_max)
+        if depth > hello.depth_max:
+            allowed = f"the server allows {hello.depth_max}"
+            raise OSError(errno.EINVAL, f'cannot open "{self._name}": depth {depth}, {allowed}')
         if not arena_bytes:
             page = wire.PAGE_BYTES
             arena_bytes = min(ARENA_BYTES_DEFAULT, hello.arena_bytes_max) // page * page
@@ -150,10 +161,20 @@ class Volume:
     # ---- what it is ----
 
     @property
+    def name(self) -> str:
+        return self._name
+
+    @property
+    def writable(self) -> bool:
+        """Has this session the writer's role?"""
+        self._check_open()
+        return self._writable
+
+    @property
     def size_bytes(self) -> int:
         """The size now; follows a resize by anybody (section 12.4)."""
         self._check_open()
-        return min(self._region.volume_bytes, OFFSET_MAX)
+        return min(self._region.volume_bytes, COUNT_MAX)
 
     @property
     def limits(self) -> Limits:
@@ -189,6 +210,8 @@ class Volume:
     def wait_event(self, timeout_s: float | None = None) -> Event | None:
         """The next event, or None when none came in time.  OSError when none will come any more."""
         self._check_open()
+        if timeout_s is not None and timeout_s < 0:
+            raise ValueError("the timeout must not be negative")
         deadline = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
             self._drain()
@@ -208,63 +231,59 @@ class Volume:
 
     def pread(self, length_bytes: int, offset_bytes: int) -> bytes:
         """Fewer bytes only at the end of the volume, none beyond it."""
-        _check_range(length_bytes, offset_bytes)
-        data = bytearray(length_bytes)
-        count = self.preadinto(data, offset_bytes)
-        return bytes(data[:count])
+        data = bytearray(count(length_bytes))
+        return bytes(data[: self.preadinto(data, offset_bytes)])
 
     def preadinto(self, buffer: Any, offset_bytes: int) -> int:
         return self.preadv([buffer], offset_bytes)
 
     def preadv(self, buffers: Sequence[Any], offset_bytes: int) -> int:
-        return self._do(_data_task("read", buffers, offset_bytes))
+        return self._do(data_task("read", buffers, offset_bytes))
 
     def pwrite(self, data: Any, offset_bytes: int, *, fua: bool = False) -> int:
         return self.pwritev([data], offset_bytes, fua=fua)
 
     def pwritev(self, buffers: Sequence[Any], offset_bytes: int, *, fua: bool = False) -> int:
-        return self._do(_data_task("write", buffers, offset_bytes, fua=fua))
+        return self._do(data_task("write", buffers, offset_bytes, fua=fua))
 
     def flush(self) -> None:
         self._do(Task("flush"))
 
     def discard(self, length_bytes: int, offset_bytes: int) -> None:
-        self._do(_range_task("discard", length_bytes, offset_bytes))
+        self._do(range_task("discard", length_bytes, offset_bytes))
 
     def write_zeroes(
         self, length_bytes: int, offset_bytes: int, *, may_unmap: bool = True, fua: bool = False
     ) -> None:
-        self._do(_zeroes_task(length_bytes, offset_bytes, may_unmap, fua))
+        self._do(zeroes_task(length_bytes, offset_bytes, may_unmap, fua))
 
     def block_status(
         self, length_bytes: int | None = None, offset_bytes: int = 0
     ) -> Iterator[Extent]:
         """What the range is made of, to its end or the volume's; neighbours of a kind are one."""
-        if length_bytes is None:
-            length_bytes = max(0, self.size_bytes - offset_bytes)
-        _check_range(length_bytes, offset_bytes)
-        self._check_open()
-        return _merged(self._extents(length_bytes, offset_bytes))
+        size_bytes = self.size_bytes
+        start = min(count(offset_bytes), size_bytes)
+        length = size_bytes if length_bytes is None else count(length_bytes)
+        return _merged(self._extents(start, min(start + length, size_bytes)))
 
-    def _extents(self, length_bytes: int, offset_bytes: int) -> Iterator[Extent]:
-        end = offset_bytes + length_bytes
+    def _extents(self, offset_bytes: int, end: int) -> Iterator[Extent]:
         while offset_bytes < end:
-            task = _range_task("block-status", end - offset_bytes, offset_bytes)
+            task = range_task("block-status", end - offset_bytes, offset_bytes)
             self._do(task)
             if not task.extents:
-                return  # at the end of the volume
+                return  # it has become shorter meanwhile
             for one in task.extents:
                 hole, zero = one.flags & wire.EXTENT_HOLE, one.flags & wire.EXTENT_ZERO
                 yield Extent(offset_bytes, one.length_bytes, bool(hole), bool(zero))
                 offset_bytes += one.length_bytes
 
-    def batch(self, requests: Sequence[requests.Request], *, check: bool = True) -> list[int]:
+    def batch(self, requests: Sequence[Request], *, check: bool = True) -> list[int]:
         """Many requests, in flight together; their results in order.
 
         With check the first failure is raised, an OSError with all results in its attribute
         `results`; without, a failed one's result is -errno.
         """
-        tasks = [_task_of(request) for request in requests]
+        tasks = [task_of(request) for request in requests]
         self._run(tasks)
         results = [task.result or 0 for task in tasks]
         for task, result in zip(tasks, results, strict=True):
@@ -274,15 +293,21 @@ class Volume:
                 raise error
         return results
 
-    def buffer(self, length_bytes: int) -> Buffer:
-        """Memory in the arena, see Buffer.  MemoryError when the arena is full."""
+    def file(self, mode: str | None = None) -> File:
+        """The volume as a raw binary file, see File."""
         self._check_open()
-        if length_bytes <= 0:
+        return File(self, mode)
+
+    def buffer(self, length_bytes: int) -> Buffer:
+        """Memory in the arena, see Buffer.  OSError ENOMEM when the arena is full."""
+        self._check_open()
+        if count(length_bytes) == 0:
             raise ValueError("a buffer has at least one byte")
         with self._turn:
             part = self._place.arena.allocate(length_bytes, wire.PAGE_BYTES)
         if part is None:
-            raise MemoryError("the arena is full: release buffers, or open with more arena_bytes")
+            reason = "the arena is full: release buffers, or open with more arena_bytes"
+            raise OSError(errno.ENOMEM, reason)
         arena, buffers = self._place.arena, self._place.buffers
         address: list[int] = []
 
@@ -406,6 +431,14 @@ class Volume:
 # ---- pieces of the above that need no volume ----
 
 
+def _session(socket_path: str) -> Session:
+    """The server was there before: that its socket is not is no word about the volume."""
+    try:
+        return Session(socket_path)
+    except (FileNotFoundError, ConnectionRefusedError) as error:
+        raise OSError(errno.ENOTCONN, error.strerror) from None
+
+
 def _mode(writable: bool) -> int:
     return tables.MODES["WRITE" if writable else "READ"]
 
@@ -440,47 +473,8 @@ def volume_info(session: Session, payload: bytes) -> VolumeInfo:
 
 def resize(session: Session, name: str, size_bytes: int) -> None:
     names.check_volume(name)
-    names.check_size(name, size_bytes)
+    names.check_size(name, count(size_bytes))
     session.call("RESIZE", wire.pack("msg_volume", name=name, size_bytes=size_bytes))
-
-
-def _check_range(length_bytes: int, offset_bytes: int) -> None:
-    if length_bytes < 0 or offset_bytes < 0:
-        raise ValueError("offsets and lengths are not negative")
-    if offset_bytes > OFFSET_MAX - length_bytes:
-        raise OverflowError("the range ends beyond 2^63 - 1")
-
-
-def _range_task(name: str, length_bytes: int, offset_bytes: int, flags: int = 0) -> Task:
-    _check_range(length_bytes, offset_bytes)
-    return Task(name, offset_bytes, length_bytes, flags)
-
-
-def _data_task(name: str, buffers: Sequence[Any], offset_bytes: int, *, fua: bool = False) -> Task:
-    memory = Ranges([flat(one, writable=name == "read") for one in buffers])
-    _check_range(memory.length_bytes, offset_bytes)
-    flags = wire.SQE_FUA if fua else 0
-    return Task(name, offset_bytes, memory.length_bytes, flags, memory)
-
-
-def _zeroes_task(length_bytes: int, offset_bytes: int, may_unmap: bool, fua: bool) -> Task:
-    flags = (wire.SQE_MAY_UNMAP if may_unmap else 0) | (wire.SQE_FUA if fua else 0)
-    return _range_task("write-zeroes", length_bytes, offset_bytes, flags)
-
-
-def _task_of(request: requests.Request) -> Task:
-    match request:
-        case requests.Read(buffer, offset):
-            return _data_task("read", [buffer], offset)
-        case requests.Write(data, offset, fua):
-            return _data_task("write", [data], offset, fua=fua)
-        case requests.Flush():
-            return Task("flush")
-        case requests.Discard(length, offset):
-            return _range_task("discard", length, offset)
-        case requests.WriteZeroes(length, offset, may_unmap, fua):
-            return _zeroes_task(length, offset, may_unmap, fua)
-    raise TypeError(f"{request!r} is no request")
 
 
 def _merged(extents: Iterator[Extent]) -> Iterator[Extent]:
