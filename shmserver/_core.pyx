@@ -295,12 +295,18 @@ cdef class Server:
             ...
 
     store: the name of a store that comes with the server, the path of a shared object, a
-    shmserver.Store or a class of one, or "package.module:Class"; options are keyword arguments of
-    the class, and so is pool if it is given and the class takes it.  deadline_s goes over what a
-    store in Python declares.
+    shmserver.Store or a class of one, or "package.module:Class".  options (texts) are keyword
+    arguments of the class, and so is pool, if it is given and the class takes it.  deadline_s, in
+    seconds, goes over what a store in Python declares.  The store is the server's until it has
+    stopped.
 
-    Arguments left at 0 mean the default of the C core; a store in Python has one reactor.  Entering
-    the context starts it, leaving stops it.  Not to be used from two threads at once.
+    socket: a path, by default default_socket().  socket_owner: (uid, gid).  allow_uids, allow_gids:
+    who is served, besides root and this user; empty: everybody whom the socket admits.  *_bytes_max
+    in bytes, spin_ns_max in nanoseconds.  Arguments left at 0 mean the default of the C core; a
+    store in Python has one reactor.
+
+    Entering the context starts it, leaving stops it without draining.  OSError has the reason.
+    Not to be used from two threads at once.
     """
 
     cdef _Core core  # None: closed

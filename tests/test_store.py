@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
@@ -307,6 +308,22 @@ def test_thread_local_data_of_a_reactor_lasts(serve, volume):
     serve(Local())
     vol = volume()
     assert [vol.pread(1, 0) for _ in range(3)] == [b"\1", b"\2", b"\3"]
+
+
+def test_thread_local_data_of_a_reactor_goes_with_it(serve, volume):
+    class Local(One):
+        local = threading.local()
+
+        def pread(self, volume, buffer, offset_bytes):
+            self.local.mine = mine = Local()
+            self.seen = weakref.ref(mine)
+
+    store = Local()
+    server = serve(store)
+    volume().pread(1, 0)
+    assert store.seen() is not None
+    server.close()
+    assert store.seen() is None
 
 
 def test_several_reactors_need_a_store_that_allows_them(path):
