@@ -125,6 +125,12 @@ class DaemonCommand(click.Command):
     "DURATION",
     "Requests that take a store in Python longer end with ETIMEDOUT.  [default: the store's own]",
 )
+@setting(
+    "--implementation",
+    "NAME",
+    "native, or reference: the same in Python alone, slow, with the stores memory, file, null and "
+    "those in Python.  [default: native]",
+)
 @setting("--socket-mode", "MODE", "Permissions of the socket, octal.  [default: 0660]")
 @setting("--socket-owner", "USER[:GROUP]", "Owner of the socket; :GROUP sets the group only.")
 @settings_list(

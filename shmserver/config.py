@@ -131,6 +131,7 @@ class ShmServer(Section):
     socket: Name | None = None
     store: Name = "file"
     store_options: dict[Name, OptionValue] = {}
+    implementation: Literal["native", "reference"] = "native"
     store_deadline: Annotated[DurationNs, Field(gt=0)] | None = None
     reactors: int = Field(0, ge=0, le=64)
     depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
@@ -216,7 +217,10 @@ def load(path: str | None, given: dict[str, Any]) -> Settings:
     given = dict(given)
     options = given.pop("store_options", {})
     values["store_options"] = {**values.get("store_options", {}), **options}
-    return Settings.model_construct(**{**Settings().model_dump(), **values, **given})
+    values |= given
+    if values.get("implementation") == "reference":
+        values.setdefault("store", "memory")
+    return Settings.model_construct(**{**Settings().model_dump(), **values})
 
 
 def check(name: str, value: Any) -> Any:

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from shmclient.console import Failure
 from shmserver._core import Server, default_socket
@@ -16,6 +16,9 @@ from shmserver.complaints import text_of
 from shmserver.config import Settings
 from shmserver.load import is_python
 from shmserver.notify import Readiness
+
+if TYPE_CHECKING:
+    from shmserver import reference
 
 log = logging.getLogger("shmserver")
 
@@ -30,7 +33,7 @@ def serve(settings: Settings, readiness: Readiness) -> None:
     _start_logging(settings.log_level)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     _raise_descriptor_limit()
-    server = _make_server(settings)
+    server = _make_server(_implementation(settings.implementation), settings)
     try:
         _start(server)
         readiness.ready()
@@ -48,7 +51,7 @@ def serve(settings: Settings, readiness: Readiness) -> None:
         server.close()
 
 
-def _start(server: Server) -> None:
+def _start(server: "Server | reference.Server") -> None:
     try:
         server.start()
     except OSError:
@@ -77,12 +80,25 @@ def _raise_descriptor_limit() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _make_server(settings: Settings) -> Server:
+def _implementation(name: str) -> "type[Server] | type[reference.Server]":
+    """The one of that name, or none: an implementation that was asked for is never replaced."""
+    if name == "native":
+        return Server
+    try:
+        from shmserver import reference
+    except ImportError as error:
+        raise Failure(f"cannot start: {error}") from error
+    return reference.Server
+
+
+def _make_server(
+    implementation: "type[Server] | type[reference.Server]", settings: Settings
+) -> "Server | reference.Server":
     spin_ns = settings.spin_max
     if is_python(settings.store):
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
-        return Server(
+        return implementation(
             settings.store,
             socket=settings.socket or _default_socket(),
             pool=settings.pool,

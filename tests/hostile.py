@@ -129,19 +129,24 @@ class Stage:
         self.wait_usage(before)
 
 
-STAGES = ["daemon", "asan"]
+STAGES = ["daemon", "asan", "reference"]
 
 
 @contextmanager
 def running_stage(kind: str) -> Iterator[Stage]:
-    """daemon: what users run; asan: the bare server with sanitizers; asan-file: on files."""
+    """daemon: what users run; asan: the bare server with sanitizers; asan-file: on files.
+
+    reference: the daemon with the reference implementation.
+    """
     directory = Path(tempfile.mkdtemp(prefix="ovsshm-"))
     path, log = directory / "s.sock", directory / "log"
     options = ["--store", "memory"]
     if kind.endswith("-file"):
         (directory / "pool").mkdir()
         options = ["--store", "file", "--pool", str(directory / "pool")]
-    if kind == "daemon":
+    if kind in ("daemon", "reference"):
+        if kind == "reference":
+            options += ["--implementation", "reference"]
         server = ServerProcess(path, [*options, "--log-level", "debug"], log=log)
     else:
         server = BareServer(path, options, log=log, program=build_bare_server(directory))

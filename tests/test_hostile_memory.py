@@ -27,7 +27,7 @@ KEEP_SIZE, PUNCH_HOLE = 1, 2  # of fallocate(2)
 GROWTH_BYTES_MAX = 4 << 20
 
 
-@pytest.fixture(scope="module", params=["daemon", "asan", "asan-file"])
+@pytest.fixture(scope="module", params=["daemon", "asan", "asan-file", "reference"])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with running_stage(request.param) as stage:
         yield stage

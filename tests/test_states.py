@@ -116,17 +116,34 @@ class Fleet:
         return Seat(volume.client, volume, self.observer)
 
 
-@pytest.fixture(scope="module")
-def fleets() -> Iterator[dict[bool, Fleet]]:
+# Servers whose stores never complete a flush, and such whose writes take a while.
+IMPLEMENTATIONS = {
+    "native": (
+        ["--store=fault", "--store-option=never-op=flush"],
+        ["--store=fault", "--store-option=delay-op=write", "--store-option=delay-ms=300"],
+    ),
+    "reference": (
+        ["--implementation=reference", "--store=reference_stores:NeverFlush"],
+        ["--implementation=reference", "--store=reference_stores:SlowWrite"],
+    ),
+}
+FIND_STORES = {"PYTHONPATH": str(Path(__file__).parent)}
+
+
+@pytest.fixture(scope="module", params=IMPLEMENTATIONS)
+def fleets(request: pytest.FixtureRequest) -> Iterator[dict[bool, Fleet]]:
     """A server as usual, and one that is draining, for ever."""
     with ExitStack() as cleanup:
         fleets = {}
         for draining in (False, True):
             directory = Path(tempfile.mkdtemp(prefix="ovsshm-"))
             cleanup.callback(shutil.rmtree, directory)
-            options = ["--store", "fault", "--store-option", "never-op=flush"]
+            options, _ = IMPLEMENTATIONS[request.param]
             server = ServerProcess(
-                directory / "s", [*options, "--drain-timeout", "600s"], log=directory / "log"
+                directory / "s",
+                [*options, "--drain-timeout", "600s"],
+                log=directory / "log",
+                env=FIND_STORES,
             )
             cleanup.callback(server.kill)
             fleets[draining] = Fleet(server.start(), cleanup)
@@ -181,10 +198,13 @@ def test_every_row_of_the_table_is_tried() -> None:
     assert TABLE.keys() == PACKETS.keys() | RING_ROWS | OTHER_ROWS.keys()
 
 
-def test_server_that_stops_goes_through_draining(server: Callable[..., ServerProcess]) -> None:
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_server_that_stops_goes_through_draining(
+    implementation: str, server: Callable[..., ServerProcess]
+) -> None:
     """12.3: told, served to the end, told again, closed."""
-    options = ["inner=memory", "delay-op=write", "delay-ms=300"]
-    process = server("--store", "fault", *(f"--store-option={option}" for option in options))
+    _, options = IMPLEMENTATIONS[implementation]
+    process = server(*options, env=FIND_STORES)
     with RawClient(process.socket) as client:
         client.create("target", 1 << 20)
         volume = client.open("target")

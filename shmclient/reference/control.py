@@ -22,6 +22,9 @@ _HEAD_BYTES = wire.sizeof("msg")
 class Malformed(Exception):
     """A packet that is not a message (V1), or with more descriptors than may come (V2)."""
 
+    def __init__(self, how: str, number: str = "V1") -> None:
+        super().__init__(f"{how} ({number})")
+
 
 class Closed(Exception):
     """The peer has closed its end."""
@@ -117,7 +120,7 @@ def receive(sock: socket.socket, fds_max: int = 0, flags: int = 0) -> Packet:
         if got & (socket.MSG_TRUNC | socket.MSG_CTRUNC):
             raise Malformed("longer than a message may be")
         if len(fds) > fds_max:
-            raise Malformed("descriptors that do not belong there")
+            raise Malformed("descriptors that do not belong there", "V2")
         return parse(data, fds)
     except BaseException:
         for fd in fds:

@@ -32,8 +32,13 @@ def disarm(words: Any, armed: str) -> None:
 
 
 def needed(words: Any, armed: str) -> bool:
-    """Ringer, after publishing: does the peer sleep?  Takes its arming back."""
+    """Ringer, steps 1 to 3, after publishing: must the peer be rung?"""
     atomic.fence()  # F2 pairs with F1
+    return take_arming(words, armed)
+
+
+def take_arming(words: Any, armed: str) -> bool:
+    """Ringer, steps 2 and 3: does the peer sleep?  It is rung once for that."""
     if not getattr(words, armed):
         return False
     setattr(words, armed, 0)
