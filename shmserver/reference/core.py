@@ -68,6 +68,7 @@ class Core:
         self._finished: deque[tuple[Queue, ServerRequest]] = deque()
         self._drain_until: float | None = None
         self._ringer = Ringer()
+        self._bell_lock = threading.Lock()  # it may be rung by threads of a store at the end
         self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._epoll = select.epoll(flags=select.EPOLL_CLOEXEC)
         self._epoll.register(self._bell, select.EPOLLIN)
@@ -88,8 +89,9 @@ class Core:
             self._wake()
 
     def _wake(self) -> None:
-        with suppress(OSError):  # the thread has ended
-            os.eventfd_write(self._bell, 1)
+        with self._bell_lock:
+            if self._bell >= 0:  # else the thread has ended before its store
+                os.eventfd_write(self._bell, 1)
 
     def status(self) -> dict[str, int]:
         """`struct ovsshm_status` by its members' names."""
@@ -157,8 +159,10 @@ class Core:
                 user.close()
             self.dispatcher.manage.close(volume.opened)
         self._epoll.close()
-        os.close(self._bell)
         self._ringer.close()
+        with self._bell_lock:
+            os.close(self._bell)
+            self._bell = -1
 
     # ---- sleeping (section 7) ----
 
@@ -184,6 +188,8 @@ class Core:
         events = self._epoll.poll(timeout_s, len(self.sessions) + len(queues) + 2)
         for queue in queues:
             queue.disarm()
+        with suppress(BlockingIOError):  # before a look at what it was rung for
+            os.eventfd_read(self._bell)
         return events
 
     def _timeout_s(self) -> float | None:
@@ -208,9 +214,7 @@ class Core:
     def _handle(self, events: list[tuple[int, int]]) -> None:
         for fd, event in events:
             session = self.sessions.get(fd)
-            if fd == self._bell:
-                os.eventfd_read(self._bell)
-            elif self._watching and fd == self._listener.socket.fileno():
+            if self._watching and fd == self._listener.socket.fileno():
                 self._accept()
             elif session is not None and event & select.EPOLLIN:
                 self._read(session)
@@ -317,9 +321,11 @@ class Core:
                 for queue in user.queues:
                     requests += queue.take()
             except Violation as violation:
-                outcome = tables.TRANSITIONS[Input.BROKEN_RING][user.session.state]
-                assert outcome is not None
+                assert tables.TRANSITIONS[Input.BROKEN_RING][user.session.state]
                 user.session.violation(violation)
+            except Exception:
+                log.exception("%s: entries were not handled", user.session.peer)
+                user.session.end(errno.EIO, "the server failed, see its log")
         if requests:
             self.dispatcher.submit(list(requests))
         while self._finished:

@@ -41,7 +41,8 @@ class Queue:
         self._copied_bytes = 0
         self._unpublished: list[int] = []  # when each of these was taken
         self.in_flight = 0  # taken, and not completed
-        self.ended = False
+        self.ended = False  # the session is over: results go nowhere
+        self.closed = False
         self.server_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)  # we sleep on it
         try:
             self.client_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -51,7 +52,7 @@ class Queue:
 
     def close(self) -> None:
         """The region may be unmapped after this; results of what is in flight go nowhere."""
-        self.ended = True
+        self.ended = self.closed = True
         self._arena.release()
         del self._words, self._sqes, self._cqes, self._sq, self._cq
         os.close(self.server_fd)

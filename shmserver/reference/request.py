@@ -69,7 +69,8 @@ class ServerRequest:
 
     @property
     def ended(self) -> bool:
-        return not self._unended or self._queue.ended
+        # One of a client that is gone is not: its volume is given up when it is done (12.1).
+        return not self._unended or self._queue.closed
 
     def complete(self, extents: Iterable[Extent] = ()) -> None:
         result = 0
