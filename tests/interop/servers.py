@@ -6,10 +6,15 @@ All run inside the test process, on small limits, so that splitting and full rin
 
 from __future__ import annotations
 
+import atexit
+import functools
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from conftest import TOP, run
 
 import shmserver
 from interop import stores
@@ -67,6 +72,23 @@ PLAIN = frozenset({"write", "manage"})
 HUGE = frozenset({"huge"})
 
 
+_built = tempfile.TemporaryDirectory(prefix="ovsshm-cpp-")  # a store stays loaded
+atexit.register(_built.cleanup)
+
+
+@functools.cache
+def cpp_store() -> str:
+    """The C++ store of the examples as a shared object."""
+    source, target = TOP / "examples/cpp_store.cpp", f"{_built.name}/dedup.so"
+    command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", f"-I{TOP}/csrc/include"]
+    run([*command, source, "-o", target], timeout=120)
+    return target
+
+
+def _cpp(place: Place) -> Any:
+    return shmserver.Server(cpp_store(), socket=place.socket, **LIMITS)
+
+
 def _serve_c(store: Any, place: Place) -> Any:
     return shmserver.Server(store, socket=place.socket, **LIMITS)
 
@@ -82,6 +104,7 @@ SERVERS: dict[str, Server] = {
     "c-fault": Server(
         _c("fault", options={"block-bytes": 512}), "fault", block_bytes=512, traits=HUGE
     ),
+    "cpp": Server(_cpp, "dedup", traits=frozenset({"complete"})),
     # The C server on stores in Python.
     "py-plain": Server(_c(stores.Plain), "Plain", PLAIN),
     "py-threads": Server(_c(stores.Threads), "Threads", PLAIN),

@@ -73,54 +73,55 @@ BAD_NAMES = [
 ]
 
 
-@pytest.mark.parametrize("bad", BAD_NAMES)
-def test_a_caller_with_a_bad_name_is_refused(connection, bad):
+def test_a_caller_with_a_bad_name_is_refused(connection):
     before = connection.names()
-    with refused(errno.EINVAL):
-        connection.create(bad, MIB)
-    with refused(errno.EINVAL):
-        connection.remove(bad)
-    with refused(errno.EINVAL):
-        connection.resize(bad, 2 * MIB)
-    with refused(errno.EINVAL):
-        connection.open(bad)
+    for bad in BAD_NAMES:
+        with refused(errno.EINVAL):
+            connection.create(bad, MIB)
+        with refused(errno.EINVAL):
+            connection.remove(bad)
+        with refused(errno.EINVAL):
+            connection.resize(bad, 2 * MIB)
+        with refused(errno.EINVAL):
+            connection.open(bad)
     assert connection.names() == before
 
 
-@pytest.mark.parametrize("long", ["n" * 255, "ü" * 128, "d/" * 127 + "x", "n" * 5000])
-def test_a_caller_with_too_long_a_name_is_refused(connection, pair, long):
-    for call in (lambda: connection.create(long, MIB), lambda: connection.remove(long)):
+def test_a_caller_with_too_long_a_name_is_refused(connection, pair):
+    for long in ("n" * 255, "ü" * 128, "d/" * 127 + "x", "n" * 5000):
         with refused(pair.client.long_name_errno):
-            call()
-    with refused(pair.client.long_name_errno):
-        connection.open(long)
+            connection.create(long, MIB)
+        with refused(pair.client.long_name_errno):
+            connection.remove(long)
+        with refused(pair.client.long_name_errno):
+            connection.open(long)
 
 
-@pytest.mark.parametrize(
-    "unusual",
-    [
-        "n" * 254,
-        "ü" * 127,
-        "d/" * 126 + "xy",
-        "日本語/ディスク",
-        "with space",
-        "...",
-        ".hidden",
-        "a\\b*?'\"$`",
-        "-",
-        "\N{ZERO WIDTH SPACE}",
-    ],
-)
-def test_unusual_names_are_names(connection, unusual):
-    connection.create(unusual, 512)
-    try:
-        assert unusual in connection.names()
-        with connection.open(unusual, writable=True) as volume:
-            assert volume.size() == 512
-            assert volume.write(b"x" * 512, 0) == 512
-    finally:
-        connection.remove(unusual)
-    assert unusual not in connection.names()
+UNUSUAL_NAMES = [
+    "n" * 254,
+    "ü" * 127,
+    "d/" * 20 + "x" * 214,
+    "日本語/ディスク",
+    "with space",
+    "...",
+    ".hidden",
+    "a\\b*?'\"$`",
+    "-",
+    "\N{ZERO WIDTH SPACE}",
+]
+
+
+def test_unusual_names_are_names(connection):
+    for unusual in UNUSUAL_NAMES:
+        connection.create(unusual, 512)
+        try:
+            assert unusual in connection.names()
+            with connection.open(unusual, writable=True) as volume:
+                assert volume.size() == 512
+                assert volume.write(b"x" * 512, 0) == 512
+        finally:
+            connection.remove(unusual)
+        assert unusual not in connection.names()
 
 
 def test_names_are_listed_in_the_order_of_their_bytes(connection, name):
@@ -146,19 +147,19 @@ def test_more_volumes_than_fit_one_message_are_all_listed(connection, name):
 
 
 @pytest.mark.needs("exact_sizes")
-@pytest.mark.parametrize("size", ODD_SIZES)
-def test_a_caller_with_a_bad_size_is_refused(connection, name, size):
-    with refused(errno.EINVAL):
-        connection.create(name, size)
+def test_a_caller_with_a_bad_size_is_refused(connection, name):
+    for size in ODD_SIZES:
+        with refused(errno.EINVAL):
+            connection.create(name, size)
     assert name not in connection.names()
 
 
-@pytest.mark.parametrize("size", [1 << 63, (1 << 64) - 512])
-def test_a_caller_with_a_size_beyond_2_to_the_63_is_refused(connection, name, pair, size):
-    with pytest.raises((OSError, OverflowError)) as caught:
-        connection.create(name, size)
-    if isinstance(caught.value, OSError):
-        assert caught.value.errno == pair.client.oversize_errno
+def test_a_caller_with_a_size_beyond_2_to_the_63_is_refused(connection, name, pair):
+    for size in (1 << 63, (1 << 64) - 512):
+        with pytest.raises((OSError, OverflowError)) as caught:
+            connection.create(name, size)
+        if isinstance(caught.value, OSError):
+            assert caught.value.errno == pair.client.oversize_errno
     assert name not in connection.names()
 
 

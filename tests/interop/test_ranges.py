@@ -41,20 +41,18 @@ def test_discard_forgets_its_range_or_leaves_it(volume, kind):
     assert after[2 * BLOCK :] == kept[2 * BLOCK :]
 
 
-@pytest.mark.parametrize("fua", [False, True], ids=["", "fua"])
-@pytest.mark.parametrize("may_unmap", [True, False], ids=["unmap", "keep"])
-def test_write_zeroes_zeroes_its_range(volume, kind, may_unmap, fua):
-    data = b"z" * (3 * BLOCK)
-    volume.write(data, 0)
-    if not kind.can("write-zeroes"):
-        with refused(errno.EOPNOTSUPP):
-            volume.write_zeroes(BLOCK, BLOCK, may_unmap=may_unmap, fua=fua)
-        assert volume.read(3 * BLOCK, 0) == kind.kept(data)
-        return
-    volume.write_zeroes(BLOCK + 512, BLOCK - 512, may_unmap=may_unmap, fua=fua)
-    kept = kind.kept(data)
-    zeroed = kept[: BLOCK - 512] + bytes(BLOCK + 512) + kept[2 * BLOCK :]
-    assert volume.read(3 * BLOCK, 0) == zeroed
+def test_write_zeroes_zeroes_its_range(volume, kind):
+    for may_unmap, fua in itertools.product([True, False], repeat=2):
+        data = b"z" * (3 * BLOCK)
+        volume.write(data, 0)
+        kept = kind.kept(data)
+        if kind.can("write-zeroes"):
+            volume.write_zeroes(BLOCK + 512, BLOCK - 512, may_unmap=may_unmap, fua=fua)
+            kept = kept[: BLOCK - 512] + bytes(BLOCK + 512) + kept[2 * BLOCK :]
+        else:
+            with refused(errno.EOPNOTSUPP):
+                volume.write_zeroes(BLOCK, BLOCK, may_unmap=may_unmap, fua=fua)
+        assert volume.read(3 * BLOCK, 0) == kept
 
 
 def test_block_status_covers_the_range_and_tells_the_truth(volume, kind):
@@ -103,26 +101,22 @@ def test_block_status_ends_with_the_volume(volume, kind):
     assert sum(extent.length_bytes for extent in beyond) == 1024
 
 
-@pytest.mark.parametrize("op", ["discard", "write-zeroes"])
-@pytest.mark.parametrize(
-    ("length", "offset"), [(1024, MIB - 512), (512, MIB), (512, 1 << 40), (2 * MIB, 0)]
-)
-def test_a_caller_with_a_range_beyond_the_end_is_refused(volume, kind, op, length, offset):
+def test_a_caller_with_a_range_beyond_the_end_is_refused(volume, kind):
     volume.write(b"e" * 512, MIB - 512)
-    call = volume.discard if op == "discard" else volume.write_zeroes
-    with refused(errno.EFBIG if kind.can(op) else errno.EOPNOTSUPP):
-        call(length, offset)
+    for op, call in (("discard", volume.discard), ("write-zeroes", volume.write_zeroes)):
+        for length, offset in ((1024, MIB - 512), (512, MIB), (512, 1 << 40), (2 * MIB, 0)):
+            with refused(errno.EFBIG if kind.can(op) else errno.EOPNOTSUPP):
+                call(length, offset)
     assert volume.read(512, MIB - 512) == kind.kept(b"e" * 512)
 
 
-@pytest.mark.parametrize("op", ["discard", "write-zeroes", "block-status"])
-def test_a_caller_off_the_blocks_is_refused_where_there_are_blocks(volume, kind, op):
-    call = {
+def test_a_caller_off_the_blocks_is_refused_where_there_are_blocks(volume, kind):
+    calls = {
         "discard": volume.discard,
         "write-zeroes": volume.write_zeroes,
         "block-status": volume.block_status,
-    }[op]
-    for length, offset in ((512, 1), (100, 512)):
+    }
+    for (op, call), (length, offset) in itertools.product(calls.items(), ((512, 1), (100, 512))):
         if not kind.can(op):
             with refused(errno.EOPNOTSUPP):
                 call(length, offset)
