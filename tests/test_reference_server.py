@@ -200,6 +200,38 @@ def test_killed_daemon_leaves_nothing_in_shared_memory(
     Path(f"{process.socket}.lock").unlink()
 
 
+def test_deadline_ends_a_request_that_takes_too_long(path: Path) -> None:
+    with serving(path, NeverFlush(), deadline_s=0.2) as client:
+        volume = client.open("vol")
+        volume.write(0, b"data")
+        assert volume.queue.run(op=wire.OP_FLUSH) == -errno.ETIMEDOUT
+        assert volume.read(0, 4) == b"data"
+
+
+def test_forked_child_of_an_embedder_ends_nothing(path: Path) -> None:
+    with Server("memory", socket=path) as server, RawClient(path) as client:
+        child = os.fork()
+        if child == 0:
+            server.close()
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        client.status()
+        assert path.exists()
+
+
+def test_long_zeroes_of_one_client_let_others_have_their_turn(path: Path) -> None:
+    with serving(path) as client, RawClient(path) as other:
+        client.create("huge", 1 << 40)
+        volume = client.open("huge", depth=256)
+        for number in range(256):
+            entry = {"op": wire.OP_WRITE_ZEROES, "flags": wire.SQE_MAY_UNMAP}
+            volume.queue.push(wire.pack("sqe", length_bytes=1 << 30, user_data=number, **entry))
+        volume.queue.publish()
+        other.status()
+        assert volume.queue.words.sq_head < 256
+        assert {done.result for done in volume.queue.wait(256)} == {0}
+
+
 # ---- rules of time (section 12) ----
 
 HOLD = """

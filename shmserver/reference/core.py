@@ -39,7 +39,6 @@ log = logging.getLogger("shmserver")
 ACCEPTS = 16  # per round
 ACCEPT_RETRY_S = 1.0  # when there were no descriptors left
 REFUSED_MAX = 16  # connections that wait for their refusal
-WAIT_LOOK_S = 0.1  # for the deadlines of commands that wait
 HUNG_UP = select.EPOLLHUP | select.EPOLLRDHUP | select.EPOLLERR
 _NO_DESCRIPTORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
@@ -194,7 +193,8 @@ class Core:
 
     def _timeout_s(self) -> float | None:
         now = time.monotonic()
-        times = [WAIT_LOOK_S] if self._waiting else []
+        waiting = [one.command.deadline for one in self._waiting if one.command]
+        times = [deadline - now for deadline in waiting if deadline is not None]
         if self._drain_until is not None:
             times.append(self._drain_until - now)
         elif not self._watching:

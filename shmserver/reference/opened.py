@@ -71,8 +71,8 @@ class Opened:
 
     def close(self) -> None:
         """Memory and descriptors; views that a store still has keep the mapping (12.1, step 5)."""
-        for queue in self.queues:
-            queue.close()
+        while self.queues:
+            self.queues.pop().close()
         self.region.close()
 
     # ---- for its queues ----

@@ -23,7 +23,8 @@ from shmserver.reference.request import ServerRequest
 if TYPE_CHECKING:
     from shmserver.reference.opened import Opened
 
-BATCH = 64  # entries taken at a time, so that everybody has his turn
+BATCH = 64  # entries taken at a time, so that everybody has his turn ...
+BATCH_BYTES = 16 << 20  # ... and how much they may ask for, all but the last
 COPIES_BYTES_MAX = 16 << 20  # private memory that requests in flight may cost us
 
 
@@ -94,12 +95,14 @@ class Queue:
     def take(self) -> list[ServerRequest]:
         """Entries for the store; the others are completed.  Violation: none of them is done."""
         requests: list[ServerRequest] = []
+        taken_bytes = 0
         taken_ns = time.monotonic_ns()
         try:
             for _ in range(min(self._count(), BATCH)):
                 entry = wire.unpack("sqe", self._sqes + self._sq.slot)
-                if self._must_wait(entry):
+                if taken_bytes >= BATCH_BYTES or self._must_wait(entry):
                     break
+                taken_bytes += entry.length_bytes
                 self._sq.advance()
                 checked = entries.check_form(entry, self._opened.limits, self._arena)
                 self._take(checked, taken_ns, requests)

@@ -77,13 +77,17 @@ class Server:
             connections_max=connections_max,
             arena_bytes_max=arena_bytes_max,
         )
-        name, made = _make_store(store, dict(options or {}), pool)
-        self._dispatcher = Dispatcher(made, deadline_s)
-        self._listener = Listener(self._params)
+        self._pid = os.getpid()
         self._thread: threading.Thread | None = None
-        self._core = Core(
-            self._params, self._listener, self._dispatcher, name or self._dispatcher.name
-        )
+        self._listener = Listener(self._params)
+        try:
+            name, made = _make_store(store, dict(options or {}), pool)
+            self._dispatcher = Dispatcher(made, deadline_s)
+            name = name or self._dispatcher.name
+            self._core = Core(self._params, self._listener, self._dispatcher, name)
+        except BaseException:
+            self._listener.close()
+            raise
 
     def start(self) -> None:
         """Begin to serve; clients can connect when it returns."""
@@ -105,7 +109,7 @@ class Server:
         Returns False when requests had to be dropped.
         """
         core, self._core = self._core, None
-        if core is None:
+        if core is None or self._pid != os.getpid():  # a child's copy is no server
             return True
         clean = True
         if self._thread is not None:

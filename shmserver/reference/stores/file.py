@@ -28,8 +28,12 @@ class _Volume:
     """An open volume; a rollback gives it another file."""
 
     def __init__(self, fd: int) -> None:
-        self.fd = fd
+        self.file = sparse.File(fd)
         self.sync_error = 0  # a flush failed: what was lost is unknown
+
+    @property
+    def fd(self) -> int:
+        return self.file.fd
 
 
 class File(Store):
@@ -122,8 +126,7 @@ class File(Store):
             log.warning('volume "%s": owner or mode not kept: %s', name, error.strerror)
 
     def _switch(self, volume: _Volume, draft: pools.Draft) -> None:
-        os.close(volume.fd)
-        volume.fd, draft.taken = draft.fd, True
+        volume.file, draft.taken = sparse.File(draft.fd), True
         volume.sync_error = 0
 
     def snapshot_remove(self, name: str, snapshot: str) -> None:
@@ -146,7 +149,7 @@ class File(Store):
 
     def close(self, volume: _Volume) -> None:
         self._open = {name: one for name, one in self._open.items() if one is not volume}
-        os.close(volume.fd)
+        volume.file.close()
 
     # ---- data ----
 

@@ -18,37 +18,35 @@ from shmserver.reference.stores import sparse
 from shmserver.store import Extent, Snapshot, Store
 
 
-def _object(size_bytes: int) -> int:
-    """The descriptor of a new object without a name."""
-    made = posix_ipc.SharedMemory(None, posix_ipc.O_CREX, size=0)
-    made.unlink()
-    fd: int = made.fd
-    try:
-        os.ftruncate(fd, size_bytes)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
+class _Object(sparse.File):
+    """A new object without a name."""
+
+    def __init__(self, size_bytes: int) -> None:
+        made = posix_ipc.SharedMemory(None, posix_ipc.O_CREX, size=0)
+        made.unlink()
+        super().__init__(made.fd)
+        os.ftruncate(self.fd, size_bytes)
 
 
 class _Copy:
-    """A snapshot."""
+    """The contents and size of another object as they are now."""
 
-    def __init__(self, fd: int, size_bytes: int) -> None:
-        self.fd = fd
+    def __init__(self, of: _Object, size_bytes: int, deadline: float | None = None) -> None:
+        self.object = _Object(0)
         self.size_bytes = size_bytes
         self.created_ns = time.time_ns()
+        sparse.copy(of.fd, self.object.fd, deadline)
 
 
 class _Volume:
     def __init__(self, size_bytes: int) -> None:
-        self.fd = _object(size_bytes)
+        self.object = _Object(size_bytes)
         self.size_bytes = size_bytes
         self.snapshots: dict[str, _Copy] = {}  # oldest first
 
-    def drop(self, names: Iterable[str]) -> None:
-        for name in names:
-            os.close(self.snapshots.pop(name).fd)
+    @property
+    def fd(self) -> int:
+        return self.object.fd
 
 
 class Memory(Store):
@@ -61,9 +59,7 @@ class Memory(Store):
         self._volumes[name] = _Volume(size_bytes)
 
     def remove(self, name: str) -> None:
-        volume = self._volumes.pop(name)
-        volume.drop(builtins.list(volume.snapshots))
-        os.close(volume.fd)
+        del self._volumes[name]
 
     def size(self, name: str) -> int:
         return self._volumes[name].size_bytes
@@ -80,42 +76,30 @@ class Memory(Store):
         volume.size_bytes = size_bytes
 
     def shutdown(self) -> None:
-        for name in builtins.list(self._volumes):
-            self.remove(name)
+        self._volumes.clear()
 
     # ---- snapshots ----
 
     def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
         volume = self._volumes[name]
         deadline = time.monotonic() + timeout_s if timeout_s > 0 else None
-        fd = _object(0)
-        try:
-            sparse.copy(volume.fd, fd, deadline)
-        except BaseException:
-            os.close(fd)
-            raise
-        volume.snapshots[snapshot] = _Copy(fd, volume.size_bytes)
+        volume.snapshots[snapshot] = _Copy(volume.object, volume.size_bytes, deadline)
 
     def snapshot_rollback(self, name: str, snapshot: str) -> None:
         volume = self._volumes[name]
         kept = volume.snapshots[snapshot]
-        fd = _object(0)
-        try:
-            sparse.copy(kept.fd, fd)
-        except BaseException:
-            os.close(fd)
-            raise
-        os.close(volume.fd)
-        volume.fd, volume.size_bytes = fd, kept.size_bytes
+        volume.object = _Copy(kept.object, kept.size_bytes).object
+        volume.size_bytes = kept.size_bytes
         names = builtins.list(volume.snapshots)
-        volume.drop(names[names.index(snapshot) + 1 :])
+        for newer in names[names.index(snapshot) + 1 :]:
+            del volume.snapshots[newer]
 
     def snapshot_remove(self, name: str, snapshot: str) -> None:
-        self._volumes[name].drop([snapshot])
+        del self._volumes[name].snapshots[snapshot]
 
     def snapshot_list(self, name: str) -> Iterable[Snapshot]:
         return [
-            Snapshot(snapshot, copy.size_bytes, sparse.allocated(copy.fd), copy.created_ns)
+            Snapshot(snapshot, copy.size_bytes, sparse.allocated(copy.object.fd), copy.created_ns)
             for snapshot, copy in self._volumes[name].snapshots.items()
         ]
 

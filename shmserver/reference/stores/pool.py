@@ -16,6 +16,7 @@ import fcntl
 import itertools
 import os
 import stat
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -180,6 +181,11 @@ def remove_directory(root: int, path: str) -> None:
 # ---- the pool ----
 
 
+def _close_all(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
+
+
 class Pool:
     """A pool that is ours alone until close(), or until we die."""
 
@@ -187,6 +193,7 @@ class Pool:
         self._path = path
         self._numbers = itertools.count()
         self._fds: list[int] = []
+        self.close = weakref.finalize(self, _close_all, self._fds)
         try:
             self.root = self._keep(self._open_root())
             own = self._make_directory(self.root, OWN)
@@ -203,10 +210,6 @@ class Pool:
             self.close()
             reason = f"pool directory {path[:150]}: {error.strerror}"
             raise OSError(error.errno, reason) from None
-
-    def close(self) -> None:
-        while self._fds:
-            os.close(self._fds.pop())
 
     def _keep(self, fd: int) -> int:
         self._fds.append(fd)

@@ -11,6 +11,7 @@ import errno
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Iterable
 
 from shmserver.store import Extent
@@ -18,6 +19,14 @@ from shmserver.store import Extent
 CHUNK_BYTES = 1 << 20
 COPY_BYTES = 16 << 20  # between two looks at the clock
 _ZEROES = memoryview(bytes(CHUNK_BYTES))
+
+
+class File:
+    """Owns a descriptor: it is closed with the last reference, if not by close() before."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.close = weakref.finalize(self, os.close, fd)
 
 
 def read(fd: int, buffer: memoryview, offset_bytes: int) -> None:
