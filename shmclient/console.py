@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: MIT
 """How the command-line programs end: one line on stderr for an error, never a traceback.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line.
+Exit codes: 0 done, 1 refused or failed, 2 wrong use of the command line.  A signal that ends it
+does so after whatever had to be cleaned up.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +19,47 @@ class Failure(Exception):
     """What the user asked for cannot be done; the text says what, why, and what to do next."""
 
 
+class Interrupted(BaseException):  # not KeyboardInterrupt, which click takes for its own
+    """A signal that is going to end the program."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Signals raise Interrupted in the main thread, to clean up first; a second one ends it."""
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def interrupt(number: int, frame: object) -> NoReturn:
+        del frame
+        for one in signals:
+            signal.signal(one, signal.SIG_DFL)
+        raise Interrupted(number)
+
+    before = {one: signal.signal(one, interrupt) for one in signals}
+    try:
+        yield
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
 @contextmanager
 def doing(what: str) -> Iterator[None]:
     """Turns an OSError inside into 'cannot <what>: <reason>'."""
     try:
         yield
+    except BrokenPipeError:
+        raise  # whoever reads our output has had enough, which is no error worth a word
     except OSError as error:
         raise Failure(f"cannot {what}: {error.strerror or error}") from error
+
+
+def note(message: str) -> None:
+    """Something to know that is no error: a line on stderr."""
+    _say(f"{sys.argv[0].rpartition('/')[2]}: {message}")
 
 
 def run(command: click.Command) -> NoReturn:
@@ -49,6 +85,9 @@ def run(command: click.Command) -> NoReturn:
         # The reader has had enough; Python's own flush at exit would complain.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 1
+    except Interrupted as interrupt:
+        signal.signal(interrupt.number, signal.SIG_DFL)
+        os.kill(os.getpid(), interrupt.number)
     except (KeyboardInterrupt, click.Abort):
         code = 130
     sys.exit(code if isinstance(code, int) else 0)

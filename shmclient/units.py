@@ -63,3 +63,27 @@ def format_duration(duration_ns: int) -> str:
         if count or parts:
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def format_latency(latency_ns: float) -> str:
+    """For people: "850 ns", "12.3 us", "1.20 ms", "2.00 s"; three digits."""
+    value = float(latency_ns)
+    for unit in ("ns", "us", "ms"):
+        if value < 999.5:
+            digits = 0 if unit == "ns" or value >= 99.95 else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f} {unit}"
+        value /= 1000
+    return f"{value:.2f} s"
+
+
+def format_count(number: float) -> str:
+    """For people: "7", "850", "12.3 k", "1.20 M"; three digits."""
+    value = float(number)
+    if value < 999.5:
+        return f"{value:.0f}"
+    for unit in ("k", "M"):
+        value /= 1000
+        if value < 999.5:
+            digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+            return f"{value:.{digits}f} {unit}"
+    return f"{value / 1000:.2f} G"

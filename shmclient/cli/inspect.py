@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: MIT
-"""list, info, status."""
+"""list, info, map, status."""
 
 import click
 
 import shmclient
 from shmclient import display
-from shmclient.cli.common import Common, command
+from shmclient.cli.common import Common, command, length_option, offset_option
 from shmclient.cli.completion import volume_names
-from shmclient.console import doing
+from shmclient.console import Failure, doing
 from shmclient.units import format_duration, format_size
 
 
@@ -56,6 +56,34 @@ def info(common: Common, name: str) -> None:
     )
 
 
+@command("map", "shmclient map demo", "shmclient --json map demo | jq 'map(select(.zero | not))'")
+@click.argument("name", shell_complete=volume_names)
+@offset_option
+@length_option
+def map_(common: Common, name: str, offset: int, length: int | None) -> None:
+    """Show where in a volume data is.
+
+    hole: the store holds nothing for it.  zero: it reads as zeroes.
+    """
+    with common.connect() as server, doing(f'map "{name}"'), server.open(name) as volume:
+        available = volume.size_bytes - offset
+        if available < 0:
+            raise Failure(f'volume "{name}" has {volume.size_bytes} bytes only')
+        wanted = available if length is None else min(length, available)
+        extents = list(volume.block_status(wanted, offset))
+    if common.json:
+        display.as_json([extent._asdict() for extent in extents])
+        return
+    display.table(
+        ("OFFSET", "LENGTH", "CONTENT"),
+        [
+            (str(extent.offset_bytes), str(extent.length_bytes), _content(extent))
+            for extent in extents
+        ],
+        right="OFFSET LENGTH",
+    )
+
+
 @command("status", "shmclient status")
 def status(common: Common) -> None:
     """Show the server, its limits and its totals."""
@@ -69,12 +97,12 @@ def status(common: Common) -> None:
             ("server", f"{hello.server}, pid {totals.pid}"),
             ("store", f"{hello.store} ({', '.join(hello.capabilities)})"),
             ("up for", format_duration(totals.uptime_ns)),
-            ("clients", _count(totals.connections, "connection")),
-            ("open", _count(totals.sessions, "volume")),
+            ("clients", display.counted(totals.connections, "connection")),
+            ("open", display.counted(totals.sessions, "volume")),
             ("requests", f"{totals.requests}, {totals.errors} with an error"),
             ("read", format_size(totals.read_bytes)),
             ("written", format_size(totals.written_bytes)),
-            ("reactors", f"{totals.reactors}, slept {_count(totals.sleeps, 'time')}"),
+            ("reactors", f"{totals.reactors}, slept {display.counted(totals.sleeps, 'time')}"),
             ("doorbells", str(totals.doorbells)),
             ("violations", str(totals.violations)),
             (
@@ -87,21 +115,23 @@ def status(common: Common) -> None:
     )
 
 
+def _content(extent: shmclient.Extent) -> str:
+    if extent.hole:
+        return "hole" if extent.zero else "hole, not zero"
+    return "zero" if extent.zero else "data"
+
+
 def _exact(size_bytes: int) -> str:
     return f"{format_size(size_bytes)} ({size_bytes} bytes)"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}{'' if number == 1 else 's'}"
 
 
 def _users(volume: shmclient.VolumeInfo) -> str:
     parts = []
     if volume.writers:
-        parts.append(_count(volume.writers, "writer"))
+        parts.append(display.counted(volume.writers, "writer"))
     if volume.readers:
-        parts.append(_count(volume.readers, "reader"))
+        parts.append(display.counted(volume.readers, "reader"))
     return ", ".join(parts) or "no"
 
 
-COMMANDS = (list_, info, status)
+COMMANDS = (list_, info, map_, status)
