@@ -7,6 +7,7 @@
  *     records, requests, buffer     Python's view of C's structs and memory
  *     session, request, turns       an open volume, what is in flight, who waits for it
  *     connection, volume, transfer, batch, extents       the calls
+ *     histogram, load               measuring
  */
 #include <cstdlib>
 
@@ -14,6 +15,7 @@
 
 #include "buffer.hpp"
 #include "connection.hpp"
+#include "load.hpp"
 #include "origin.hpp"
 #include "records.hpp"
 #include "volume.hpp"
@@ -45,4 +47,5 @@ PYBIND11_MODULE(_native, m)
     bind_batch(m, volume);
     bind_extents(m, volume);
     bind_connection(m);
+    bind_load(m);
 }
