@@ -7,7 +7,7 @@ import click
 
 import shmclient
 from shmclient import console
-from shmclient.cli import bench, completion, inspect, manage, snapshot, transfer
+from shmclient.cli import bench, completion, inspect, manage, snapshot, top, transfer
 from shmclient.cli.common import add_common_options
 
 
@@ -31,7 +31,7 @@ def cli() -> None:
     """Manage the volumes of an openvstorage shared-memory server."""
 
 
-for family in (manage, inspect, snapshot, transfer, bench, completion):
+for family in (manage, inspect, snapshot, transfer, bench, top, completion):
     for one in family.COMMANDS:
         cli.add_command(one)
 
