@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+import click
 import pytest
 from conftest import STOP_S, ServerProcess, client_argv, run
 
@@ -196,6 +197,8 @@ def test_many_volumes_are_all_listed(vpool):
         ("export",),
         ("copy",),
         ("cat",),
+        ("bench",),
+        ("top",),
         ("completion",),
         ("status",),
         ("snapshot",),
@@ -216,6 +219,25 @@ def test_version_is_that_of_the_project():
     version = (Path(__file__).resolve().parent.parent / "VERSION").read_text().strip()
     assert version in run([client_argv("")[0], "--version"]).stdout
     assert shmclient.__version__ == version
+
+
+def test_manual_page_names_every_command_and_option():
+    from shmclient.cli import cli
+
+    page = Path(__file__).resolve().parent.parent / "docs" / "man" / "shmclient.1"
+    text = page.read_text().replace("\\-", "-").replace("\\fB", "").replace("\\fR", "")
+
+    def check(command: click.Command, name: str) -> None:
+        if isinstance(command, click.Group):
+            for inner in command.commands.values():
+                check(inner, f"{name} {inner.name}")
+            return
+        assert name in text
+        for param in command.params:
+            if isinstance(param, click.Option):
+                assert [option for option in param.opts if option not in text] == []
+
+    check(cli, "shmclient")
 
 
 # ---- what is refused ---------------------------------------------------------------------------
