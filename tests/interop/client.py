@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 ARENA_BYTES = 4 << 20  # of an open volume
 WAIT_S = 30  # for what must come; a busy machine may take a while
@@ -117,6 +117,10 @@ class Volume(_Closing):
     def writev(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
         raise NotImplementedError
 
+    def write_shared(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
+        """As writev, with each chunk in arena memory of its own."""
+        raise NotImplementedError
+
     def discard(self, length_bytes: int, offset_bytes: int) -> None:
         raise NotImplementedError
 
@@ -182,6 +186,14 @@ class Connection(_Closing):
         raise NotImplementedError
 
     def list(self) -> list[Info]:
+        raise NotImplementedError
+
+    def status(self) -> dict[str, int]:
+        """Members of struct ovsshm_status by name."""
+        raise NotImplementedError
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Members of struct ovsshm_session_info by name, for each; `mode` is "read" or "write"."""
         raise NotImplementedError
 
 

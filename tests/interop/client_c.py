@@ -127,6 +127,23 @@ class Connection(client.Connection):
     def names(self) -> list[str]:
         return [info.name for info in self.list()]
 
+    def status(self) -> dict[str, int]:
+        status = ffi.new("struct ovsshm_status *")
+        assert checked(library().ovsshm_status(self._conn, status)) == 0
+        return members(status)
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """In pages of 2."""
+        found: list[dict[str, Any]] = []
+        infos = ffi.new("struct ovsshm_session_info[2]")
+        after = 0
+        while count := checked(library().ovsshm_sessions(self._conn, after, infos, 2)):
+            found += [members(infos[i]) for i in range(count)]
+            after = found[-1]["id"]
+        for one in found:
+            one["mode"] = {wire.MODE_READ: "read", wire.MODE_WRITE: "write"}[one["mode"]]
+        return found
+
     def snapshot_create(self, volume: str, snapshot: str, timeout_s: int = 0) -> None:
         names = name_bytes(volume), name_bytes(snapshot)
         assert checked(library().ovsshm_snapshot_create(self._conn, *names, timeout_s)) == 0
@@ -167,6 +184,23 @@ class Connection(client.Connection):
         pointer = ffi.new("struct ovsshm_volume **")
         assert checked(library().ovsshm_open(self._conn, name_bytes(name), params, pointer)) == 0
         return self.volume_type(pointer[0])
+
+
+def members(struct: Any) -> dict[str, Any]:
+    """All but the reserved ones: numbers, text, tuples of numbers."""
+    kind = ffi.typeof(struct)
+    found: dict[str, Any] = {}
+    for field, _ in (kind.item if kind.kind == "pointer" else kind).fields:
+        value = getattr(struct, field)
+        if field.startswith("resv"):
+            assert not any(value) if isinstance(value, ffi.CData) else value == 0
+        elif not isinstance(value, ffi.CData):
+            found[field] = value
+        elif ffi.typeof(value).item == ffi.typeof("char"):
+            found[field] = text(value)
+        else:
+            found[field] = tuple(value)
+    return found
 
 
 def _info(info: Any) -> Info:
@@ -228,6 +262,21 @@ class Volume(client.Volume):
     def writev(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
         parts = [ffi.from_buffer(chunk) for chunk in chunks]
         return self._run(wire.OP_WRITE, offset_bytes=offset_bytes, **self._iov(parts))
+
+    def write_shared(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
+        parts = []
+        for chunk in chunks:
+            memory = library().ovsshm_buffer_alloc(self._volume, len(chunk))
+            assert memory != ffi.NULL
+            assert library().ovsshm_buffer_is_shared(self._volume, memory, len(chunk))
+            ffi.memmove(memory, chunk, len(chunk))
+            parts.append(ffi.buffer(memory, len(chunk)))
+        iov = self._iov([ffi.from_buffer(part) for part in parts])
+        try:
+            return self._run(wire.OP_WRITE, offset_bytes=offset_bytes, **iov)
+        finally:
+            for part in parts:
+                library().ovsshm_buffer_free(self._volume, ffi.from_buffer(part))
 
     def flush(self) -> None:
         assert self._run(wire.OP_FLUSH) == 0

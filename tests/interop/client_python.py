@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import shmclient
@@ -102,6 +103,12 @@ class Connection(client.Connection):
     def names(self) -> list[str]:
         return [info.name for info in self._connection.list()]
 
+    def status(self) -> dict[str, int]:
+        return dict(self._connection.status()._asdict())
+
+    def sessions(self) -> list[dict[str, Any]]:
+        return [dict(info._asdict()) for info in self._connection.sessions()]
+
     def snapshot_create(self, volume: str, snapshot: str, timeout_s: int = 0) -> None:
         self._connection.snapshot_create(volume, snapshot, timeout_s=timeout_s)
 
@@ -153,6 +160,13 @@ class Volume(client.Volume):
 
     def writev(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
         return int(self._volume.pwritev(chunks, offset_bytes))
+
+    def write_shared(self, chunks: Sequence[bytes], offset_bytes: int) -> int:
+        with ExitStack() as stack:
+            buffers = [stack.enter_context(self._volume.buffer(len(chunk))) for chunk in chunks]
+            for buffer, chunk in zip(buffers, chunks, strict=True):
+                memoryview(buffer)[:] = chunk
+            return int(self._volume.pwritev(buffers, offset_bytes))
 
     def discard(self, length_bytes: int, offset_bytes: int) -> None:
         self._volume.discard(length_bytes, offset_bytes)

@@ -26,10 +26,13 @@ FEATURES = {
     "set_mode": "the writer's role without closing",
     "exact_sizes": "sizes and offsets go to the server as they are",
     "depth": "the depth of the queue can be chosen",
+    "shared": "memory of the arena for the caller",
+    "sessions": "status, and what each session has done",
     "empty": "a request of no bytes is fine and does nothing",
 }
 TRAITS = {
     "huge": "volumes of GiB cost nothing but what is written",
+    "complete": "can everything, on any byte",
 }
 
 

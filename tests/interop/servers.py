@@ -20,7 +20,7 @@ import shmserver
 from interop import stores
 
 REQUEST_BYTES_MAX = 64 << 10
-DEPTH_MAX = 64
+DEPTH_MAX = 128
 LIMITS: dict[str, Any] = {
     "reactors": 1,
     "request_bytes_max": REQUEST_BYTES_MAX,
@@ -70,6 +70,7 @@ def _c_file(place: Place) -> Any:
 
 PLAIN = frozenset({"write", "manage"})
 HUGE = frozenset({"huge"})
+COMPLETE = HUGE | {"complete"}
 
 
 _built = tempfile.TemporaryDirectory(prefix="ovsshm-cpp-")  # a store stays loaded
@@ -97,8 +98,8 @@ def _serve_c(store: Any, place: Place) -> Any:
 STORE_SERVERS: dict[str, Callable[[Any, Place], AbstractContextManager[Any]]] = {"c": _serve_c}
 
 SERVERS: dict[str, Server] = {
-    "c-file": Server(_c_file, "file", traits=HUGE),
-    "c-memory": Server(_c("memory"), "memory", traits=HUGE),
+    "c-file": Server(_c_file, "file", traits=COMPLETE),
+    "c-memory": Server(_c("memory"), "memory", traits=COMPLETE),
     "c-null": Server(_c("null"), "null", ALL - {"snapshot"}, keeps=False, traits=HUGE),
     # Passes everything on, in blocks: what has to be aligned is refused when it is not.
     "c-fault": Server(

@@ -144,10 +144,10 @@ def test_several_buffers_make_one_request(volume, kind):
 @pytest.mark.parametrize("depth", [1, 3, DEPTH_MAX])
 def test_more_requests_than_the_queue_is_deep_are_all_done(make, kind, depth):
     volume = make(depth=depth)
-    blocks = [noise(4096, number) for number in range(3 * depth + 1)]
-    writes = [Write(block, number * 4096) for number, block in enumerate(blocks)]
-    assert volume.batch(writes) == [4096] * len(blocks)
-    reads = [Read(4096, number * 4096) for number in range(len(blocks))]
+    blocks = [noise(1024, number) for number in range(3 * depth + 1)]
+    writes = [Write(block, number * 1024) for number, block in enumerate(blocks)]
+    assert volume.batch(writes) == [1024] * len(blocks)
+    reads = [Read(1024, number * 1024) for number in range(len(blocks))]
     assert volume.batch(reads) == [kind.kept(block) for block in blocks]
 
 
