@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from conftest import TOP, run
 
 import shmserver
+import shmserver.reference
 from interop import stores
 
 REQUEST_BYTES_MAX = 64 << 10
@@ -68,6 +69,18 @@ def _c_file(place: Place) -> Any:
     return shmserver.Server("file", socket=place.socket, pool=place.pool, **LIMITS)
 
 
+def _reference(store: Any) -> Callable[[Place], Any]:
+    def start(place: Place) -> Any:
+        made = store() if isinstance(store, type) else store
+        return shmserver.reference.Server(made, socket=place.socket, **LIMITS)
+
+    return start
+
+
+def _reference_file(place: Place) -> Any:
+    return shmserver.reference.Server("file", socket=place.socket, pool=place.pool, **LIMITS)
+
+
 PLAIN = frozenset({"write", "manage"})
 HUGE = frozenset({"huge"})
 COMPLETE = HUGE | {"complete"}
@@ -94,8 +107,15 @@ def _serve_c(store: Any, place: Place) -> Any:
     return shmserver.Server(store, socket=place.socket, **LIMITS)
 
 
+def _serve_reference(store: Any, place: Place) -> Any:
+    return shmserver.reference.Server(store, socket=place.socket, **LIMITS)
+
+
 # For tests that bring a store of their own: serve(store, place).
-STORE_SERVERS: dict[str, Callable[[Any, Place], AbstractContextManager[Any]]] = {"c": _serve_c}
+STORE_SERVERS: dict[str, Callable[[Any, Place], AbstractContextManager[Any]]] = {
+    "c": _serve_c,
+    "reference": _serve_reference,
+}
 
 SERVERS: dict[str, Server] = {
     "c-file": Server(_c_file, "file", traits=COMPLETE),
@@ -113,4 +133,12 @@ SERVERS: dict[str, Server] = {
     "py-async": Server(_c(stores.Async), "Async", PLAIN | {"write-zeroes"}),
     "py-batch": Server(_c(stores.Batch), "Batch", PLAIN | {"discard", "write-zeroes"}),
     "py-full": Server(_c(stores.Full), "Full", block_bytes=stores.BLOCK_BYTES),
+    # The reference server, on stores of its own and on the same as the C server.
+    "ref-file": Server(_reference_file, "file", traits=COMPLETE),
+    "ref-memory": Server(_reference("memory"), "memory", traits=COMPLETE),
+    "ref-null": Server(_reference("null"), "null", ALL - {"snapshot"}, keeps=False, traits=HUGE),
+    "ref-plain": Server(_reference(stores.Plain), "Plain", PLAIN),
+    "ref-async": Server(_reference(stores.Async), "Async", PLAIN | {"write-zeroes"}),
+    "ref-batch": Server(_reference(stores.Batch), "Batch", PLAIN | {"discard", "write-zeroes"}),
+    "ref-full": Server(_reference(stores.Full), "Full", block_bytes=stores.BLOCK_BYTES),
 }
