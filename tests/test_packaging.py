@@ -180,25 +180,21 @@ def test_types_check():
     run([sys.executable, "-m", "mypy"], cwd=TOP, timeout=300)
 
 
-def test_stub_of_the_binding_names_what_the_module_has():
+def test_stub_of_the_binding_says_what_the_module_has(tmp_path):
     import shmclient._native as native
 
     tree = ast.parse((TOP / "shmclient" / "_native.pyi").read_text())
-    stub = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
-    bases = {
-        name: [base.id for base in node.bases if isinstance(base, ast.Name)]
-        for name, node in stub.items()
-    }
-
-    def members(name: str) -> set[str]:
-        found = {node.name for node in stub[name].body if isinstance(node, ast.FunctionDef)}
-        return found.union(*(members(base) for base in bases[name]))
-
+    stub = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
     classes = {name for name in vars(native) if isinstance(getattr(native, name), type)}
     assert classes == {name for name in stub if not name.startswith("_")}
-    for name in classes:
-        real = {member for member in vars(getattr(native, name)) if not member.startswith("_")}
-        assert real == {member for member in members(name) if not member.startswith("_")}
+
+    # What the classes of pybind11 have in common, and what this Python cannot tell.
+    allowed = [r"\w+", r"\w+\.__init__", r"Buffer\.__buffer__"]
+    allowlist = tmp_path / "allowed"
+    allowlist.write_text("".join(rf"shmclient\._native\.{one}" + "\n" for one in allowed))
+    options = ["--mypy-config-file", "pyproject.toml", "--ignore-disjoint-bases", "--concise"]
+    checker = [sys.executable, "-m", "mypy.stubtest", "shmclient._native", *options]
+    run([*checker, "--allowlist", str(allowlist)], cwd=TOP, timeout=120)
 
 
 def test_version_has_one_home():

@@ -173,6 +173,9 @@ void bind_buffer(py::module_ &m)
 
 py::object make_buffer(const std::shared_ptr<Session> &session, uint64_t length_bytes)
 {
+    if (length_bytes == 0) {
+        throw py::value_error("a buffer of 0 bytes");
+    }
     auto piece = std::make_unique<ArenaPiece>(session, length_bytes);
     py::object made = py::reinterpret_steal<py::object>(type->tp_alloc(type, 0));
     if (!made) {

@@ -11,7 +11,7 @@
 
 #include <openvstorage/shm.h>
 
-#include "closing.hpp"
+#include "control.hpp"
 #include "convert.hpp"
 #include "origin.hpp"
 #include "volume.hpp"
@@ -142,15 +142,15 @@ public:
         params.depth = static_cast<uint32_t>(std::min<uint64_t>(depth.value, UINT32_MAX));
         params.arena_bytes = arena_bytes.value;
         auto made = std::make_shared<std::shared_ptr<Session>>();
-        checked([conn = get(), volume_name = name_bytes(name), params, made] {
+        checked([conn = get(), volume_name = name_bytes(name), params, writable, made] {
             ovsshm_volume *volume = nullptr;
             int rc = ovsshm_open(conn.get(), volume_name.c_str(), &params, &volume);
             if (rc == 0) {
-                *made = std::make_shared<Session>(volume, volume_name);
+                *made = std::make_shared<Session>(volume, volume_name, writable);
             }
             return rc;
         });
-        return std::make_unique<Volume>(*made, writable);
+        return std::make_unique<Volume>(*made);
     }
 
 private:
@@ -212,7 +212,7 @@ Threads: any; calls take turns.  The GIL is released while a call waits, and Ctr
 Errors: OSError by errno with the server's reason: FileNotFoundError, FileExistsError,
 PermissionError (also to shrink), EBUSY, EINVAL, ENAMETOOLONG, ENOSPC; EOPNOTSUPP: the store cannot;
 ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the child after a fork().)");
-    context_manager(cls);
+    bind_closing(cls);
     cls.def(py::init<std::optional<py::str>>(), arg("socket") = py::none(),
             "Connect to the server at a socket's path; see shmclient.connect().")
         .def_property_readonly("hello", &Connection::hello,

@@ -46,12 +46,19 @@ uint64_t to_count(PyObject *object, const char *what)
     return static_cast<uint64_t>(value);
 }
 
+py::object make_os_error(int error, const char *reason)
+{
+    py::object made = py::reinterpret_steal<py::object>(
+        PyObject_CallFunction(PyExc_OSError, "iO", error, text(reason).ptr()));
+    if (!made) {
+        throw py::error_already_set();
+    }
+    return made;
+}
+
 void raise_os_error(int error, const char *reason)
 {
-    py::object exception = py::reinterpret_steal<py::object>(
-        PyObject_CallFunction(PyExc_OSError, "iO", error, text(reason).ptr()));
-    if (exception) {
-        PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(exception.ptr())), exception.ptr());
-    }
+    py::object made = make_os_error(error, reason);
+    PyErr_SetObject(reinterpret_cast<PyObject *>(Py_TYPE(made.ptr())), made.ptr());
     throw py::error_already_set();
 }

@@ -42,7 +42,8 @@ template <> struct type_caster<Count> {
 };
 } // namespace pybind11::detail
 
-/* Raises the OSError of an errno: FileNotFoundError, PermissionError, ... */
+/* The OSError of an errno: FileNotFoundError, PermissionError, ... */
+py::object make_os_error(int error, const char *reason);
 [[noreturn]] void raise_os_error(int error, const char *reason);
 
 #endif

@@ -12,8 +12,6 @@
 
 namespace {
 
-constexpr size_t PAGE_EXTENTS = 512;
-
 class Extents {
 public:
     Extents(py::object volume, uint64_t start, uint64_t end)
@@ -53,8 +51,7 @@ private:
         std::shared_ptr<Turns> turns = volume_.cast<const Volume &>().turns();
         auto call = std::make_unique<Call>(1);
         Request &request = call->items[0];
-        std::unique_ptr<ovsshm_extent[]> room(new ovsshm_extent[PAGE_EXTENTS]);
-        request.block_status(std::move(room), PAGE_EXTENTS, end_ - next_, next_);
+        request.block_status(end_ - next_, next_);
         turns->run(call);
         if (request.result < 0) {
             turns->raise_failure(*call, request);
@@ -74,7 +71,7 @@ private:
 
 Extents block_status(const py::object &self, std::optional<Count> length_bytes, Count offset_bytes)
 {
-    uint64_t size_bytes = self.cast<const Volume &>().size_bytes();
+    uint64_t size_bytes = ovsshm_volume_bytes(self.cast<const Volume &>().session()->volume);
     uint64_t start = std::min(offset_bytes.value, size_bytes);
     uint64_t left = size_bytes - start;
     return Extents(self, start, start + (length_bytes ? std::min(length_bytes->value, left) : left));

@@ -6,7 +6,8 @@
  *     gil, wait, origin             threads, signals, fork()
  *     records, requests, buffer     Python's view of C's structs and memory
  *     session, request, turns       an open volume, what is in flight, who waits for it
- *     connection, volume, transfer, batch, extents       the calls
+ *     connection, control, volume, transfer, batch, extents      the calls
+ *     future, loop_volume           the same for asyncio
  *     histogram, load               measuring
  */
 #include <cstdlib>
@@ -15,7 +16,9 @@
 
 #include "buffer.hpp"
 #include "connection.hpp"
+#include "future.hpp"
 #include "load.hpp"
+#include "loop_volume.hpp"
 #include "origin.hpp"
 #include "records.hpp"
 #include "volume.hpp"
@@ -46,6 +49,9 @@ PYBIND11_MODULE(_native, m)
     bind_transfer(volume);
     bind_batch(m, volume);
     bind_extents(m, volume);
+    bind_future(m);
+    LoopVolumeClass loop_volume = bind_loop_volume(m);
+    bind_transfer(loop_volume);
     bind_connection(m);
     bind_load(m);
 }

@@ -59,6 +59,12 @@ public:
         return *this;
     }
 
+    template <class Make> RecordBinder &constructor(Make make)
+    {
+        cls_.def(py::init(make));
+        return *this;
+    }
+
     ~RecordBinder()
     {
         cls_.attr("_fields") = py::tuple(fields_);
@@ -193,6 +199,10 @@ void bind_records(py::module_ &m)
     RecordBinder<Extent>(m, "Extent",
                          "A stretch of a volume that is all alike.\n\n"
                          "hole: not allocated; zero: reads as zeroes.")
+        .constructor([](Count offset_bytes, Count length_bytes, bool hole, bool zero) {
+            uint32_t flags = (hole ? OVSSHM_EXTENT_HOLE : 0) | (zero ? OVSSHM_EXTENT_ZERO : 0);
+            return Extent{offset_bytes.value, length_bytes.value, flags};
+        })
         .field("offset_bytes", "Where in the volume.", &Extent::offset_bytes)
         .field("length_bytes", "Up to its end, or where another kind begins.",
                &Extent::length_bytes)

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <memory>
+#include <string>
 
 #include <openvstorage/shm.h>
 
@@ -16,6 +17,8 @@
 #include "session.hpp"
 
 struct Request {
+    static constexpr size_t EXTENTS_MAX = 512; /* per block-status */
+
     /* Fill in what the op needs; each returns the request. */
     Request &read(View into, uint64_t offset_bytes)
     {
@@ -45,13 +48,12 @@ struct Request {
         range(OVSSHM_OP_WRITE_ZEROES, length_bytes, offset_bytes);
         return with_flags((may_unmap ? OVSSHM_SQE_MAY_UNMAP : 0) | (fua ? OVSSHM_SQE_FUA : 0));
     }
-    Request &block_status(std::unique_ptr<ovsshm_extent[]> into, size_t extents_max,
-                          uint64_t length_bytes, uint64_t offset_bytes)
+    Request &block_status(uint64_t length_bytes, uint64_t offset_bytes)
     {
         range(OVSSHM_OP_BLOCK_STATUS, length_bytes, offset_bytes);
-        extents = std::move(into);
+        extents.reset(new ovsshm_extent[EXTENTS_MAX]);
         io.buffer = extents.get();
-        io.extents_max = extents_max;
+        io.extents_max = EXTENTS_MAX;
         return *this;
     }
 
@@ -90,6 +92,20 @@ private:
         io.iov_count = static_cast<uint32_t>(views.ranges().size());
         return range(op, views.bytes(), offset_bytes);
     }
+};
+
+/* What the result of a request is made of. */
+enum class ResultKind : char { COUNT, BYTES, NOTHING, EXTENTS };
+
+/* The result of a request that has not failed; takes what it read.  nullptr with an exception. */
+PyObject *request_value(Request &request, ResultKind kind);
+
+/* Why C did not take a request, with nothing in flight that could make room for it. */
+struct Refusal {
+    explicit Refusal(int rc);
+
+    int error;
+    std::string reason;
 };
 
 /* Raises the OSError of a request whose result is negative. */

@@ -16,8 +16,9 @@
 
 class Session {
 public:
-    Session(ovsshm_volume *opened, std::string volume_name)
-        : volume(opened), queue(ovsshm_volume_queue(opened, 0)), name(std::move(volume_name))
+    Session(ovsshm_volume *opened, std::string volume_name, bool for_writing)
+        : volume(opened), queue(ovsshm_volume_queue(opened, 0)), name(std::move(volume_name)),
+          writable(for_writing)
     {
     }
     ~Session() { ovsshm_close(volume); }
@@ -35,6 +36,7 @@ public:
     ovsshm_volume *const volume;
     ovsshm_queue *const queue;
     const std::string name;
+    bool writable; /* changed with the GIL */
     const Origin origin;
 };
 

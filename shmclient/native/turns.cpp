@@ -65,18 +65,6 @@ bool Turns::advance(Call &call)
     }
 }
 
-/* C does not take a request.  EAGAIN: nothing is in flight that could make room. */
-void Turns::refuse(Call &call, Call::Item &item, int error)
-{
-    item.result = error == -EAGAIN ? -ENOMEM : error;
-    if (!call.refused) {
-        call.refused = &item;
-        call.reason = error == -EAGAIN ? "the arena has no room for the data of this request: "
-                                         "release buffers, or open with more arena_bytes"
-                                       : ovsshm_reason();
-    }
-}
-
 /* Hands C as much of the call as it takes now. */
 void Turns::start(Call &call)
 {
@@ -91,8 +79,13 @@ void Turns::start(Call &call)
             break;
         }
         if (rc != 0) {
+            Refusal refusal(rc);
+            item.result = -refusal.error;
             call.finished++;
-            refuse(call, item, rc);
+            if (!call.refused) {
+                call.refused = &item;
+                call.reason = refusal.reason;
+            }
         }
     }
     ovsshm_queue_submit(session->queue);

@@ -60,7 +60,6 @@ private:
 
     bool advance(Call &call);
     void start(Call &call);
-    void refuse(Call &call, Call::Item &item, int error);
     bool sleep(Lock &lock);
     void give_way(Lock &lock);
     void abandon(std::unique_ptr<Call> call);

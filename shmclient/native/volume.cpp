@@ -8,8 +8,7 @@
 
 #include <pybind11/stl.h>
 
-#include "buffer.hpp"
-#include "closing.hpp"
+#include "control.hpp"
 #include "wait.hpp"
 
 using Clock = std::chrono::steady_clock;
@@ -38,50 +37,6 @@ std::shared_ptr<Session> Volume::take_session()
     return taken;
 }
 
-ovsshm_volume_info Volume::stat() const
-{
-    auto info = std::make_shared<ovsshm_volume_info>();
-    checked([session = session(), info] {
-        return ovsshm_volume_stat(session->volume, info.get());
-    });
-    return *info;
-}
-
-void Volume::resize(Count size_bytes) const
-{
-    checked([session = session(), size_bytes] {
-        return ovsshm_volume_resize(session->volume, size_bytes.value);
-    });
-}
-
-void Volume::set_writable(bool writable)
-{
-    checked([session = session(), writable] {
-        uint32_t mode = writable ? OVSSHM_MODE_WRITE : OVSSHM_MODE_READ;
-        return ovsshm_volume_set_mode(session->volume, mode);
-    });
-    writable_ = writable;
-}
-
-py::object Volume::buffer(Count length_bytes) const
-{
-    if (length_bytes.value == 0) {
-        throw py::value_error("a buffer of 0 bytes");
-    }
-    return make_buffer(session(), length_bytes.value);
-}
-
-py::list Volume::events() const
-{
-    std::shared_ptr<Session> session = this->session();
-    py::list found;
-    ovsshm_msg_event event;
-    while (ovsshm_volume_event(session->volume, &event) == 1) {
-        found.append(event);
-    }
-    return found;
-}
-
 /* None: for ever. */
 static Clock::time_point deadline_after(std::optional<double> timeout_s)
 {
@@ -101,14 +56,10 @@ py::object Volume::wait_event(std::optional<double> timeout_s) const
     std::shared_ptr<Session> session = this->session();
     Clock::time_point deadline = deadline_after(timeout_s);
     for (;;) {
-        ovsshm_msg_event event;
-        if (ovsshm_volume_event(session->volume, &event) == 1) {
-            return py::cast(event);
+        if (py::object event = control::next_event(session)) {
+            return event;
         }
-        int state = ovsshm_volume_state(session->volume);
-        if (state != 0) {
-            raise_os_error(-state, ovsshm_reason());
-        }
+        control::check_alive(session);
         auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now());
         if (left.count() <= 0) {
             return py::none();
@@ -138,26 +89,27 @@ the volume is closed.
 Errors: OSError by errno with a reason.  ENOTCONN: the server is gone, or close() was called
 meanwhile; whether the request was done is not known.  ValueError after close(), RuntimeError in the
 child after a fork().)");
-    context_manager(cls);
-    cls.def_property_readonly("name", &Volume::name, "As it was opened.")
-        .def_property_readonly("writable", &Volume::writable, "Is it open for writing?")
-        .def_property_readonly("size_bytes", &Volume::size_bytes,
-                              "The size now; follows a resize by anybody.  Costs no system call.")
-        .def_property_readonly("limits", &Volume::limits, "Limits; fixed while it is open.")
-        .def("stat", &Volume::stat, "Ask the server about the volume.")
-        .def("resize", &Volume::resize, arg("size_bytes"),
-             "Grow it to size_bytes, a multiple of 512.  PermissionError to shrink.")
-        .def("set_writable", &Volume::set_writable, arg("writable"),
-             "Take the writer's role, or give it up.  EBUSY: somebody else has it; EROFS.")
-        .def("events", &Volume::events,
-             "What the server has said since the last call: a list of Event, perhaps empty.\n"
-             "Only the last 16 are kept.")
+    bind_closing(cls);
+    bind_open_volume(cls);
+    cls.def("stat", [](const Volume &self) { return control::stat(self.session()); },
+            "Ask the server about the volume: a VolumeInfo.")
+        .def(
+            "resize",
+            [](const Volume &self, Count size_bytes) {
+                control::resize(self.session(), size_bytes.value);
+            },
+            arg("size_bytes"),
+            "Grow it to size_bytes, a multiple of 512.  PermissionError to shrink.")
+        .def(
+            "set_writable",
+            [](const Volume &self, bool writable) {
+                control::set_writable(self.session(), writable);
+            },
+            arg("writable"),
+            "Take the writer's role, or give it up.  EBUSY: somebody else has it; EROFS.")
         .def("wait_event", &Volume::wait_event, arg("timeout_s") = py::none(),
              "Wait for the next Event; None after timeout_s seconds (None: no limit).\n"
              "OSError ENOTCONN when the session is over and all has been said.")
-        .def("buffer", &Volume::buffer, arg("length_bytes"),
-             "Allocate a Buffer in shared memory: requests on it are not copied.\n"
-             "OSError ENOMEM when the arena has no room; see arena_bytes of Connection.open().")
         .def(
             "file",
             [](const py::object &self, const py::object &mode) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Volume as Python has it: what it shares with C, and the calls about all of it.  Reading and
- * writing is in transfer.cpp, batches in batch.cpp, block-status in extents.cpp.
+ * Volume: an open volume that any thread may use.  Reading and writing is in transfer.cpp, batches
+ * in batch.cpp, block-status in extents.cpp.
  *
  * Threads: any, with the GIL.  A call keeps what it uses: close() in another thread ends it with
  * ENOTCONN, and frees nothing that it still needs.
@@ -20,8 +20,8 @@
 
 class Volume {
 public:
-    Volume(std::shared_ptr<Session> session, bool writable)
-        : turns_(std::make_shared<Turns>(std::move(session))), writable_(writable)
+    explicit Volume(std::shared_ptr<Session> session)
+        : turns_(std::make_shared<Turns>(std::move(session)))
     {
     }
     ~Volume() { close(); }
@@ -36,20 +36,10 @@ public:
     /* Leaves this one closed. */
     std::shared_ptr<Session> take_session();
 
-    py::str name() const { return text(session()->name.c_str()); }
-    bool writable() const { return session() && writable_; }
-    uint64_t size_bytes() const { return ovsshm_volume_bytes(session()->volume); }
-    ovsshm_limits limits() const { return *ovsshm_volume_limits(session()->volume); }
-    ovsshm_volume_info stat() const;
-    void resize(Count size_bytes) const;
-    void set_writable(bool writable);
-    py::list events() const;
     py::object wait_event(std::optional<double> timeout_s) const;
-    py::object buffer(Count length_bytes) const;
 
 private:
     std::shared_ptr<Turns> turns_;
-    bool writable_;
 };
 
 using VolumeClass = py::class_<Volume>;
