@@ -192,7 +192,7 @@ std::unique_ptr<Run> make_run(Volume &volume, Count read_percent, bool random, C
                               Count depth, Count offset_bytes, std::optional<Count> length_bytes,
                               Count seed)
 {
-    uint64_t size_bytes = volume.size_bytes();
+    uint64_t size_bytes = ovsshm_volume_bytes(volume.session()->volume);
     uint64_t start = std::min(offset_bytes.value, size_bytes);
     uint64_t length = std::min(length_bytes ? length_bytes->value : size_bytes, size_bytes - start);
     if (read_percent.value > 100) {
@@ -201,7 +201,7 @@ std::unique_ptr<Run> make_run(Volume &volume, Count read_percent, bool random, C
     if (block_bytes.value == 0 || length < block_bytes.value) {
         throw py::value_error("the range has no room for a block");
     }
-    if (depth.value == 0 || depth.value > volume.limits().depth) {
+    if (depth.value == 0 || depth.value > ovsshm_volume_limits(volume.session()->volume)->depth) {
         throw py::value_error("depth must be 1 to that of the volume");
     }
     LoadPlan plan = {};
