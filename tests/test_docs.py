@@ -31,6 +31,9 @@ FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 DOCTEST = "python3 -W error -m doctest -o ELLIPSIS -o NORMALIZE_WHITESPACE -o FAIL_FAST session.txt"
 
 
+TUTORIAL = "docs/TUTORIAL.md"
+
+
 class Block(NamedTuple):
     language: str
     code: str
@@ -164,12 +167,20 @@ def run_console(shell: Shell, code: str) -> None:
 RUNS = {"file": run_file, "session": run_session, "console": run_console}
 
 
+def documents() -> list[str]:
+    """Those with Python in them."""
+    paths = [TOP / "README.md", *sorted((TOP / "docs").glob("*.md"))]
+    languages = {path: {block.language for block in blocks(path)} for path in paths}
+    return [str(path.relative_to(TOP)) for path in paths if "python" in languages[path]]
+
+
 @pytest.mark.guest
 @pytest.mark.qemu
-@pytest.mark.parametrize("name", ["TUTORIAL.md"])
+@pytest.mark.parametrize("name", documents())
 def test_document_does_what_it_says(shell: Shell, name: str) -> None:
-    found = blocks(TOP / "docs" / name)
-    assert found
+    found = blocks(TOP / name)
+    if name != TUTORIAL:  # consoles of others install things, and so on
+        found = [block for block in found if block.language == "python"]
     for kind, group in groupby(found, key=lambda block: block.kind):
         several = list(group)
         parts = [several] if kind == "session" else [[block] for block in several]
@@ -178,6 +189,10 @@ def test_document_does_what_it_says(shell: Shell, name: str) -> None:
                 RUNS[kind](shell, "\n".join(block.code for block in part))
             except AssertionError as error:
                 pytest.fail(f"{name}, line {part[0].line}: {error}")
+
+
+def test_tutorial_is_among_them() -> None:
+    assert TUTORIAL in documents()
 
 
 @pytest.mark.parametrize(
