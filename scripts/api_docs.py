@@ -18,8 +18,8 @@ from pathlib import Path
 from pdoc import doc, render
 
 TOP = Path(__file__).resolve().parent.parent
-MODULES = ["shmclient", "shmclient.file", "shmserver"]
-STUBS = {"shmclient": "_native.pyi", "shmserver": "_core.pyi"}
+MODULES = ["shmclient", "shmclient.aio", "shmclient.file", "shmserver"]
+COMPILED = {"shmclient": "_native", "shmserver": "_core"}
 # pybind11 begins a docstring with the signature, which the stubs have in better words.
 SIGNATURE = re.compile(r"\A\w*\(.*\) -> .*\n*")
 
@@ -27,15 +27,19 @@ SIGNATURE = re.compile(r"\A\w*\(.*\) -> .*\n*")
 def load(names: Iterable[str]) -> dict[str, doc.Module]:
     """pdoc takes the types of a package from PACKAGE-stubs, as type checkers do (PEP 561)."""
     with tempfile.TemporaryDirectory() as directory:
-        for package, stub in STUBS.items():
+        for package, module in COMPILED.items():
             stubs = Path(directory, f"{package}-stubs")
             stubs.mkdir()
-            (stubs / "__init__.pyi").symlink_to(TOP / package / stub)
+            # pdoc imports a stub, which need not stand that: it may name what comes later.
+            text = (TOP / package / f"{module}.pyi").read_text()
+            for name in ("__init__", module):  # a package shows what is made in its module
+                stub = stubs / f"{name}.pyi"
+                stub.write_text(f"from __future__ import annotations\n{text}")
         sys.path.insert(0, directory)
         try:
             modules = {name: doc.Module.from_name(name) for name in names}
-            for module in modules.values():
-                for owner, member in members(module):
+            for documented in modules.values():
+                for owner, member in members(documented):
                     tidy(owner, member)
         finally:
             sys.path.remove(directory)
@@ -46,7 +50,7 @@ def members(namespace: doc.Namespace) -> Iterator[tuple[doc.Namespace, doc.Doc]]
     """All that is public and ours, at any depth, with what it is a member of."""
     for member in namespace.members.values():
         package = member.taken_from[0].partition(".")[0]
-        if package in STUBS and not member.name.startswith("_"):
+        if package in COMPILED and not member.name.startswith("_"):
             yield namespace, member
             if isinstance(member, doc.Class):
                 yield from members(member)
@@ -56,11 +60,19 @@ def tidy(owner: doc.Namespace, member: doc.Doc) -> None:
     attribute = inspect.getattr_static(owner.obj, member.name, None)
     text = attribute.__doc__ if isinstance(attribute, property) else member.docstring
     member.docstring = SIGNATURE.sub("", text or "")
+    if isinstance(member, doc.Function) and lacks_signature(member):
+        source = doc.Module.from_name(member.taken_from[0]).get(member.taken_from[1])
+        if isinstance(source, doc.Function):  # inherited from a type that is made in C
+            member.signature = source.signature
     if isinstance(member, doc.Class):
         member.bases = [base for base in member.bases if base[0] != "pybind11_builtins"]
         signature = getattr(member.obj, "__text_signature__", None)
         if signature and "__init__" not in member.members:  # a type made in C
             member.docstring = f"    {member.name}{signature}\n\n{member.docstring}"
+
+
+def lacks_signature(function: doc.Function) -> bool:
+    return "unknown" in function.signature.parameters  # pdoc's way to say so
 
 
 def faults(modules: dict[str, doc.Module]) -> list[str]:
@@ -70,7 +82,7 @@ def faults(modules: dict[str, doc.Module]) -> list[str]:
             of_an_enum = isinstance(owner.obj, EnumType)
             if not member.docstring and not of_an_enum:
                 found.append(f"{member.fullname} has no docstring")
-            if isinstance(member, doc.Function) and "unknown" in member.signature.parameters:
+            if isinstance(member, doc.Function) and lacks_signature(member):
                 found.append(f"{member.fullname} has no signature")
     return found
 

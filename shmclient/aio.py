@@ -29,6 +29,8 @@ from typing import Any, Self, TypeVar
 import shmclient
 from shmclient._native import LoopVolume
 
+__all__ = ["Connection", "Volume", "connect"]
+
 Request = (
     shmclient.Read | shmclient.Write | shmclient.Flush | shmclient.Discard | shmclient.WriteZeroes
 )
@@ -95,7 +97,7 @@ class Connection:
         """Totals since the server started."""
         return await _in_thread(self._connection.status)
 
-    async def sessions(self) -> list[shmclient.SessionInfo]:
+    async def sessions(self) -> builtins.list[shmclient.SessionInfo]:
         """Who has which volume open, and what they have done since."""
         return await _in_thread(self._connection.sessions)
 
@@ -115,7 +117,7 @@ class Connection:
         """One volume."""
         return await _in_thread(lambda: self._connection.stat(name))
 
-    async def list(self) -> list[shmclient.VolumeInfo]:
+    async def list(self) -> builtins.list[shmclient.VolumeInfo]:
         """All volumes in order of name."""
         return await _in_thread(self._connection.list)
 

@@ -11,6 +11,7 @@ import pytest
 from conftest import TOP, run
 
 import shmclient
+import shmclient.aio
 import shmserver
 
 SCRIPT = TOP / "scripts" / "api_docs.py"
@@ -34,10 +35,10 @@ def script() -> ModuleType:
     return module
 
 
-@pytest.mark.parametrize("package", [shmclient, shmserver])
-def test_reference_has_every_public_name(pages: Path, package: ModuleType) -> None:
-    page = (pages / f"{package.__name__}.html").read_text()
-    missing = [name for name in package.__all__ if f'id="{name}"' not in page]
+@pytest.mark.parametrize("module", [shmclient, shmclient.aio, shmserver])
+def test_reference_has_every_public_name(pages: Path, module: ModuleType) -> None:
+    page = (pages / f"{module.__name__.replace('.', '/')}.html").read_text()
+    missing = [name for name in module.__all__ if f'id="{name}"' not in page]
     assert missing == []
 
 
@@ -52,17 +53,22 @@ def test_reference_has_types_and_texts(pages: Path) -> None:
     assert "unknown" not in page
 
 
-def test_signature_that_is_missing_is_told(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without the stubs, functions of pybind11 have none."""
-    monkeypatch.setattr(script, "STUBS", {"shmclient": "absent.pyi"})
-    faults = script.faults(script.load(["shmclient"]))
-    assert "shmclient.Connection.open has no signature" in faults
+@pytest.fixture
+def without_stubs(script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for package, module in (("shmclient", "_native"), ("bad", "bad")):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / f"{module}.pyi").touch()
+    monkeypatch.setattr(script, "TOP", tmp_path)
+    monkeypatch.setattr(script, "COMPILED", {"shmclient": "_native", "bad": "bad"})
+
+
+def test_signature_that_is_missing_is_told(script: ModuleType, without_stubs: None) -> None:
+    """Functions of pybind11 have none but in the stubs."""
+    assert "shmclient.Connection.open has no signature" in script.faults(script.load(["shmclient"]))
 
 
 def test_text_that_is_missing_is_told(
-    script: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    script: ModuleType, without_stubs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "bad.py").write_text(
         '"""A module."""\n'
@@ -76,6 +82,5 @@ def test_text_that_is_missing_is_told(
         "    def _private(self) -> int: ...\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(script, "STUBS", {"bad": "absent.pyi"})
     faults = script.faults(script.load(["bad"]))
     assert sorted(faults) == ["bad.Class.value has no docstring", "bad.silent has no docstring"]
