@@ -116,13 +116,23 @@ def test_wheel_without_the_extra_says_what_the_reference_needs(installed):
     result = run([installed / "python", "-c", code], cwd=installed, check=False)
     assert "ImportError" in result.stderr
     assert "pip install 'openvstorage-shm[reference]'" in result.stderr
+    argv = [installed / "shmserver", "--implementation", "reference", "--socket", "/nowhere"]
+    result = run(argv, cwd=installed, check=False)
+    assert result.returncode == 1
+    assert "Traceback" not in result.stderr
+    assert "pip install 'openvstorage-shm[reference]'" in result.stderr
 
 
 def test_wheel_has_the_wire_header_that_the_reference_reads(wheel, tmp_path):
     """With the packages of this environment, which has the extra."""
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(tmp_path)
-    code = "from shmclient.reference import wire; print(wire.HEADER, wire.OP_FLUSH)"
+    code = (
+        "from shmclient.reference import wire\n"
+        "from shmserver.reference import Server\n"
+        "Server('memory', socket='s.sock').close()\n"
+        "print(wire.HEADER, wire.OP_FLUSH)\n"
+    )
     result = run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path)})
     header, flush = result.stdout.split()
     assert Path(header).parent == tmp_path / "shmclient/reference"
