@@ -129,13 +129,17 @@ class Core:
                 self._serve_rings()  # entries were there before a message that was sent after them
                 self._handle(events)
                 self._settle()
-            for session in list(self.sessions.values()):
-                session.drained()
-            self._settle()
-            self.dropped = sum(user.in_flight for user in self._users())
-            log.info("stopped; %d requests were dropped", self.dropped)
         finally:
-            self.close()
+            self._end()
+
+    def _end(self) -> None:
+        """Section 12.3, step 4."""
+        for session in list(self.sessions.values()):
+            session.drained()
+        self._settle()
+        self.dropped = sum(user.in_flight for user in self._users())
+        log.info("stopped; %d requests were dropped", self.dropped)
+        self.close()
 
     def _is_over(self) -> bool:
         """Section 12.3, steps 1 to 3."""

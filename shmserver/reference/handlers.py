@@ -115,10 +115,12 @@ def _by_store_of(core: Core, verb: str, command: Command, call: Callable[..., An
     try:
         return call()
     except OSError as error:
-        known = error.errno != errno.ENOENT or core.dispatcher.manage.exists(volume)
-        if not known:
+        if error.errno != errno.ENOENT:
+            raise _about(error, verb, "snapshot", snapshot) from None
+        if not core.dispatcher.manage.exists(volume):
             raise _about(error, verb, "volume", volume) from None
-        raise _about(error, verb, "snapshot", snapshot) from None
+        reason = f'volume "{volume[:100]}" has no snapshot "{snapshot[:100]}"'
+        raise OSError(errno.ENOENT, reason) from None
 
 
 def _wait(command: Command, seconds: float) -> bool:

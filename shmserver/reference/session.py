@@ -67,9 +67,9 @@ class Session:
         outcome = tables.TRANSITIONS[found.input][self.state]
         assert outcome is not None, found
         if outcome.action.startswith("V"):
-            why = found.why or ("sent twice" if found.name == "HELLO" else "")
-            if found.name != "HELLO" and self.state is State.NEW:
-                why = "hello comes first"
+            why = found.why
+            if outcome.action == "V3":
+                why = "hello comes first" if self.state is State.NEW else "sent twice"
             self._refuse_and_end(packet, outcome.action, why)
             return
         command = Command(self, found.name, packet.id, found.contents, outcome)
@@ -113,7 +113,9 @@ class Session:
             number, reason = reply.errno or errno.EIO, reply.strerror or str(reply)
             log.debug("%s: %s refused: %s", self.peer, command.name, reason)
             self._send(control.refusal(kind, command.ident, number, reason))
-            if outcome.next is State.ENDED or (self.refused and command.name == "HELLO"):
+            if self.refused and command.name == "HELLO":
+                self.end(0, reason, logging.WARNING)
+            elif outcome.next is State.ENDED:
                 self.end(0, reason)
             return
         packet = control.message(kind, reply.payload, ident=command.ident, flags=wire.MSG_REPLY)
@@ -160,18 +162,17 @@ class Session:
     def violation(self, reason: str | Violation) -> None:
         """Section 11.  No other session notices."""
         self.core.violations += 1
-        self.end(errno.EPROTO, str(reason))
+        self.end(errno.EPROTO, str(reason), logging.WARNING)
 
     def closed(self) -> None:
         self.end(0, "closed by the client")
 
-    def end(self, number: int, reason: str) -> None:
+    def end(self, number: int, reason: str, level: int = logging.DEBUG) -> None:
         """number: what the last event says, or 0 for none."""
         if self.ended:
             return
-        level = logging.WARNING if number == errno.EPROTO else logging.INFO
-        if self.opened is None and level == logging.INFO:
-            level = logging.DEBUG
+        if self.opened is not None:
+            level = max(level, logging.INFO)
         log.log(level, "%s: connection ended: %s", self.peer, reason)
         state, self.state = self.state, State.ENDED
         if number and state is not State.NEW:
