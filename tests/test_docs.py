@@ -25,6 +25,7 @@ from typing import NamedTuple
 import pytest
 from conftest import SCRIPTS, START_S, STOP_S, TOP
 from markdown_it import MarkdownIt
+from qemu.tools import missing
 
 COMMAND_S = 120
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -178,6 +179,8 @@ def documents() -> list[str]:
 @pytest.mark.qemu
 @pytest.mark.parametrize("name", documents())
 def test_document_does_what_it_says(shell: Shell, name: str) -> None:
+    if name == TUTORIAL and (reason := missing("stock")):
+        pytest.skip(reason)
     found = blocks(TOP / name)
     if name != TUTORIAL:  # consoles of others install things, and so on
         found = [block for block in found if block.language == "python"]
