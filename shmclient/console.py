@@ -38,7 +38,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(one, signal.SIG_DFL)
         raise Interrupted(number)
 
-    before = {one: signal.signal(one, interrupt) for one in signals}
+    before = {
+        one: signal.signal(one, interrupt)
+        for one in signals
+        if signal.getsignal(one) != signal.SIG_IGN  # as nohup has it
+    }
     try:
         yield
     finally:
@@ -81,9 +85,12 @@ def run(command: click.Command) -> NoReturn:
     except (Failure, click.ClickException) as error:
         _say(f"{program}: error: {error}")
         code = 1
-    except BrokenPipeError:
-        # The reader has had enough; Python's own flush at exit would complain.
+    except OSError as error:
+        # Standard output: its reader has had enough, which is no error worth a word, or its disk
+        # is full.  Python's own flush at exit would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            _say(f"{program}: error: {error.strerror or error}")
         code = 1
     except Interrupted as interrupt:
         signal.signal(interrupt.number, signal.SIG_DFL)

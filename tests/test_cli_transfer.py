@@ -158,7 +158,7 @@ def test_import_of_a_pipe_is_as_long_as_what_comes(vpool, size):
 
 
 def test_import_of_a_pipe_leaves_out_zeroes(memory):
-    data = noise(MiB) + bytes(40 * MiB) + noise(4096) + bytes(8192) + noise(4096)
+    data = noise(MiB) + bytes(40 * MiB) + noise(4096) + bytes(8192) + noise(4096) + bytes(5 * MiB)
     assert piped(memory, data, "import", "-", "vol").returncode == 0
     assert content(memory, "vol") == data
     assert memory.client_json("status")["written_bytes"] == MiB + 8192
@@ -432,6 +432,26 @@ def test_cat_keeps_standard_output_for_the_data(memory):
     result = piped(memory, b"", "--json", "cat", "vol", "--length", "8K")
     assert result.stdout == noise(4096) + bytes(4096)
     assert json.loads(result.stderr)["size_bytes"] == 8192
+
+
+def test_full_disk_behind_standard_output_is_one_line(memory):
+    fill(memory, "vol", MiB, {0: noise(MiB)})
+    for words in (("cat", "vol"), ("list",)):
+        with Path("/dev/full").open("wb") as full:
+            result = subprocess.run(
+                client_argv(memory.socket, *words), stdout=full, stderr=subprocess.PIPE, timeout=60
+            )
+        assert result.returncode == 1
+        assert result.stderr.startswith(b"shmclient: error: ")
+        assert result.stderr.count(b"\n") == 1
+        assert b"No space left on device" in result.stderr
+
+
+def test_copy_with_little_shared_memory(server):
+    small = server("--store", "memory", "--arena-max", "64K", "--request-max", "4K")
+    fill(small, "vol", MiB, {0: noise(MiB // 2)})
+    small.client("copy", "vol", "twin")
+    assert content(small, "twin") == content(small, "vol")
 
 
 def test_reader_that_has_had_enough_is_no_error_worth_a_word(memory, cleanup: ExitStack):

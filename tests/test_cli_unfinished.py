@@ -281,6 +281,22 @@ def test_signal_takes_the_new_file_away(faulty, tmp_path, cleanup):
     assert not (tmp_path / "image").exists()
 
 
+def test_signal_that_is_ignored_stays_ignored(faulty, image, cleanup):
+    """As nohup has it."""
+    slow = faulty("delay-ms=300", "delay-op=write")
+    argv = ["nohup", *client_argv(slow.socket, "import", str(image), "vol")]
+    process = cleanup.enter_context(
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    )
+    cleanup.callback(process.kill)
+    with shmclient.connect(slow.socket) as connection:
+        while not any(one.in_flight for one in connection.sessions()):
+            assert process.poll() is None
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=STOP_S)
+    assert process.returncode == 0
+
+
 def test_signal_ends_cat_at_once(faulty, cleanup):
     stuck = faulty("never-op=read")
     fill(stuck, "vol")

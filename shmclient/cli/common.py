@@ -101,17 +101,26 @@ def add_common_options(to: AnyCommand) -> AnyCommand:
     return to
 
 
+UNITS = {
+    "SIZE": "Sizes are bytes, or numbers with K, M, G, T or P (powers of 1024).",
+    "DURATION": "Durations are seconds, or numbers with ns, us, ms, s, m or h.",
+}
+
+
 def command(name: str, *examples: str) -> Callable[[Function], click.Command]:
     """A command with the common options; its function gets them first."""
-    lines = "".join(f"\n  {example}" for example in examples)
-    epilog = f"\b\nExample{'s' if examples[1:] else ''}:{lines}"
 
     def decorate(function: Function) -> click.Command:
         @wraps(function)
         def with_common(**arguments: Any) -> None:
             function(click.get_current_context().ensure_object(Common), **arguments)
 
-        return add_common_options(click.command(name, epilog=epilog)(with_common))
+        made = click.command(name)(with_common)
+        given = " ".join((param.metavar or param.name or "").upper() for param in made.params)
+        units = [text for unit, text in UNITS.items() if unit in given]
+        shown = [f"Example{'s' if examples[1:] else ''}:", *(f"  {one}" for one in examples)]
+        made.epilog = "\n\n".join("\n".join(["\b", *lines]) for lines in (units, shown) if lines)
+        return add_common_options(made)
 
     return decorate
 

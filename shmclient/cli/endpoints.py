@@ -37,8 +37,9 @@ def grain_of(*volumes: shmclient.Volume) -> int:
 def slots(volume: shmclient.Volume) -> Slots:
     """Shared memory: requests of this volume on it are not copied."""
     slot_bytes = min(SLOT_BYTES, volume.limits.arena_bytes // 4)
-    slot_bytes -= slot_bytes % GRAIN_BYTES
-    return memoryview(volume.buffer(slot_bytes)), memoryview(volume.buffer(slot_bytes))
+    slot_bytes = max(slot_bytes - slot_bytes % GRAIN_BYTES, GRAIN_BYTES)
+    with doing("get memory to share with the server"):
+        return memoryview(volume.buffer(slot_bytes)), memoryview(volume.buffer(slot_bytes))
 
 
 def _widen_pipe(fd: int) -> None:
@@ -216,40 +217,43 @@ class VolumeTarget:
         requests = _Requests(self._volume)
         with doing(f"write {self._what}"):
             for piece in pieces:
-                self._reach(piece.end_bytes)
+                self._end_bytes = piece.end_bytes
+                self._check_room()
                 if piece.data is None:
                     self._make_zero(Range(piece.offset_bytes, piece.length_bytes, True), requests)
                 else:
                     self._put(piece.offset_bytes, piece.data, requests)
-                self._end_bytes = piece.end_bytes
             requests.run()
         return requests.data_bytes
 
     def finish(self) -> None:
         """Whatever is behind what was written becomes zero."""
         requests = _Requests(self._volume)
-        rest = Range(self._end_bytes, self._volume.size_bytes - self._end_bytes, True)
         with doing(f"write {self._what}"):
-            self._make_zero(rest, requests)
+            self._grow(self._end_bytes)
+            rest_bytes = self._volume.size_bytes - self._end_bytes
+            self._make_zero(Range(self._end_bytes, rest_bytes, True), requests)
             requests.run()
             self._volume.flush()
 
     def stop(self) -> None:
         self._volume.close()
 
-    def _reach(self, end_bytes: int) -> None:
+    def _check_room(self) -> None:
         size = self._volume.size_bytes
-        if end_bytes <= size:
-            return
-        if not self._growing:
+        if self._end_bytes > size and not self._growing:
             raise Failure(f"cannot write {self._what}: there is more than its {format_size(size)}")
-        self._volume.resize(end_bytes)
+
+    def _grow(self, end_bytes: int) -> None:
+        if end_bytes > self._volume.size_bytes:
+            self._volume.resize(end_bytes)
 
     def _put(self, offset_bytes: int, data: memoryview, requests: "_Requests") -> None:
         for run in ranges.zero_runs(offset_bytes, data, self._grain_bytes):
             if run.zero:
                 self._make_zero(run, requests)
             else:
+                self._grow(run.end_bytes)
                 at = run.offset_bytes - offset_bytes
                 requests.write(data[at : at + run.length_bytes], run.offset_bytes)
 
