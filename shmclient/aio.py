@@ -27,7 +27,9 @@ from os import PathLike
 from typing import Any, Self, TypeVar
 
 import shmclient
-from shmclient._native import LoopVolume
+from shmclient._native import Future, LoopVolume
+
+__all__ = ["Connection", "Future", "Volume", "connect"]
 
 __all__ = ["Connection", "Volume", "connect"]
 
@@ -228,6 +230,17 @@ class Volume(LoopVolume):
             self._loop.remove_reader(self._watched)
         super().close()
         self._news.set()
+
+    def buffer(self, length_bytes: int) -> shmclient.Buffer:
+        """Allocate a Buffer in shared memory: requests on it are not copied.
+
+        OSError ENOMEM when the arena has no room; see arena_bytes of Connection.open().
+        """
+        return super().buffer(length_bytes)
+
+    def events(self) -> list[shmclient.Event]:
+        """What the server has said since the last call.  Only the last 16 Events are kept."""
+        return super().events()
 
     async def _control(self, call: Callable[[], Result]) -> Result:
         result = await _in_thread(call)
