@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import os
 import re
 import signal
@@ -87,6 +88,7 @@ def test_server_that_never_started_leaves_nothing(path: Path) -> None:
         ({"store": "/some/store.so"}, "no store"),
         ({"store": "file"}, "pool"),
         ({"store": "memory", "options": {"a": "b"}}, 'no option "a"'),
+        ({"store": "memory", "pool": "/tmp"}, "no pool"),
         ({"reactors": 2}, "reactors"),
         ({"spin_ns_max": 1000}, "spin_ns_max"),
         ({"depth_max": 5000}, "depth_max is 5000"),
@@ -206,6 +208,30 @@ def test_deadline_ends_a_request_that_takes_too_long(path: Path) -> None:
         volume.write(0, b"data")
         assert volume.queue.run(op=wire.OP_FLUSH) == -errno.ETIMEDOUT
         assert volume.read(0, 4) == b"data"
+
+
+def test_buffer_that_a_store_keeps_is_safe_to_touch(path: Path) -> None:
+    kept: list[memoryview] = []
+
+    class Keeper(Memory):
+        def pread(self, volume: Any, buffer: memoryview, offset_bytes: int) -> None:
+            kept.append(buffer)
+            super().pread(volume, buffer, offset_bytes)
+
+    def regions() -> int:
+        return Path("/proc/self/maps").read_text().count("memfd:ovsshm")
+
+    with serving(path, Keeper()) as client:
+        with RawClient(path) as other:
+            assert other.open("vol").read(0, 4096) == bytes(4096)
+        while client.stat("vol").writers:
+            pass
+        assert regions() == 1
+        kept[0][:] = b"x" * 4096
+        assert bytes(kept.pop()) == b"x" * 4096
+        client.status()
+        gc.collect()
+        assert regions() == 0
 
 
 def test_forked_child_of_an_embedder_ends_nothing(path: Path) -> None:

@@ -2,7 +2,8 @@
 """From an entry that a client wrote to a request that a store can trust (sections 8 and 11).
 
 Works on private copies of entries and segments only.  First what no correct client writes, in the
-order of the violations; then what completes the request, in the order of section 8.7.
+order of the violations, but lengths before the places that they need; then what completes the
+request, in the order of section 8.7.
 """
 
 from __future__ import annotations

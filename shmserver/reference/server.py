@@ -181,6 +181,8 @@ def _make_store(
             )
         if options:
             raise OSError(errno.EINVAL, f'store "{name}" has no option "{next(iter(options))}"')
+        if pool is not None and name != "file":
+            raise OSError(errno.EINVAL, f'store "{name}" has no pool, the file store has')
         return name, load(STORES[name], options, pool)
     found = load(store, options, pool)
     if hasattr(found, C_STORE):
