@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Where data goes: a volume or file, made when missing, and taken away again when that fails."""
 
-import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -145,13 +144,13 @@ class FileDestination:
         present = os.lseek(fd, 0, os.SEEK_END)
         if present and not overwrite:
             raise Failure(f"{self._what} exists and is not empty; --overwrite replaces it")
+        if stat.S_ISBLK(mode) and present < size_bytes:
+            raise Failure(f"{self._what} is too small: it has {format_size(present)}")
         self._written = True
-        with doing(f"write {self._what}"):
-            if stat.S_ISREG(mode):
+        if stat.S_ISREG(mode):
+            with doing(f"write {self._what}"):
                 os.ftruncate(fd, 0)
                 os.ftruncate(fd, size_bytes)
-            elif present < size_bytes:
-                raise OSError(errno.ENOSPC, f"it has only {format_size(present)}")
         return FileTarget(fd, self._what, fresh=stat.S_ISREG(mode))
 
     def _open(self) -> int:

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, NamedTuple, Protocol, Self, TypeVar
 
 SLOT_BYTES = 4 << 20
-SETTLE_S = 10  # how long to wait for what is still under way when the rest has failed
+SETTLE_S = 60  # how long to wait for what is still under way when the rest has failed
 
 Result = TypeVar("Result")
 
