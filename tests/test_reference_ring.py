@@ -37,7 +37,7 @@ def shared() -> Iterator[region.Region]:
 # ---- rings ----
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None, derandomize=True)
 @given(
     start=st.sampled_from([0, 1, 2**31, 2**32 - 1, 2**32 - 5]),
     steps=st.lists(st.sampled_from(["push", "take"]), max_size=60),
@@ -129,7 +129,7 @@ def test_bell_wakes_is_cleared_and_never_blocks() -> None:
 # ---- the arena ----
 
 
-@settings(deadline=None)
+@settings(deadline=None, database=None, derandomize=True)
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 40_000)), max_size=60))
 def test_parts_of_the_arena_never_overlap_and_all_come_back(steps: list[tuple[bool, int]]) -> None:
     arena = Arena(65536)
@@ -156,6 +156,7 @@ def test_parts_of_the_arena_never_overlap_and_all_come_back(steps: list[tuple[bo
 # ---- memory ----
 
 
+@settings(deadline=None, database=None, derandomize=True)
 @given(st.lists(st.integers(0, 50), max_size=6), st.integers(0, 60), st.integers(0, 120))
 def test_ranges_are_one_memory(lengths: list[int], start: int, length: int) -> None:
     source = [os.urandom(n) for n in lengths]
@@ -178,6 +179,7 @@ def test_ranges_are_one_memory(lengths: list[int], start: int, length: int) -> N
 # ---- the region ----
 
 
+@settings(deadline=None, database=None, derandomize=True)
 @given(
     queues=st.integers(1, wire.QUEUES_MAX),
     depth=st.integers(wire.DEPTH_MIN, wire.DEPTH_MAX),

@@ -93,7 +93,7 @@ def test_server_that_never_started_leaves_nothing(path: Path) -> None:
         ({"spin_ns_max": 1000}, "spin_ns_max"),
         ({"depth_max": 5000}, "depth_max is 5000"),
         ({"socket": ""}, "socket"),
-        ({"socket": "/" + "x" * 200}, "too long"),
+        ({"socket": "/" + "x" * 200}, "longer than 107 bytes"),
         ({"socket": "/nowhere/at/all"}, "nowhere"),
     ],
 )

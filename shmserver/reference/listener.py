@@ -13,6 +13,7 @@ from contextlib import suppress
 from shmserver.reference.params import Params
 
 BACKLOG = 128
+PATH_BYTES = 108  # of sun_path, with its NUL
 _KIND = socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
 
 
@@ -24,6 +25,9 @@ class Listener:
 
     def __init__(self, params: Params) -> None:
         self.path = params.socket_path
+        if len(os.fsencode(self.path)) >= PATH_BYTES:
+            reason = f'socket path "{self.path[:150]}" is longer than {PATH_BYTES - 1} bytes'
+            raise OSError(errno.ENAMETOOLONG, reason)
         self._lock_path = f"{self.path}.lock"
         self._lock_fd = _take_lock(self._lock_path, self.path)
         self._inode: tuple[int, int] | None = None
@@ -31,11 +35,8 @@ class Listener:
         try:
             _remove_stale(self.path)
             self._bind(params)
-        except OSError as error:
+        except BaseException:
             self.close()
-            if error.errno is None:  # Python's own word for a path that does not fit
-                reason = f'socket path "{self.path[:150]}" is too long'
-                raise OSError(errno.ENAMETOOLONG, reason) from None
             raise
 
     def _bind(self, params: Params) -> None:
@@ -49,8 +50,6 @@ class Listener:
                 os.lchown(self.path, *_owner(params.socket_owner))
             os.chmod(self.path, params["socket_mode"])  # noqa: PTH101
         except OSError as error:
-            if error.errno is None:
-                raise
             reason = f'cannot make socket "{self.path}": {error.strerror}'
             raise OSError(error.errno, reason) from None
 
