@@ -163,7 +163,7 @@ def test_service_that_is_gone_is_an_error_until_it_is_back(
 
 
 def test_service_that_does_not_answer_is_a_timeout(s3: Place, mortal: S3Service) -> None:
-    s3.arguments |= {"endpoint": mortal.url, "attempts": "1", "timeout_s": "0.2"}
+    s3.arguments |= {"endpoint": mortal.url, "attempts": "1", "timeout_s": "2"}
     with s3.store() as store:
         store.create("vol", 8 * CHUNK)
         volume = store.open("vol")
