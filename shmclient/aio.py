@@ -226,7 +226,8 @@ class Volume(LoopVolume):
 
     def close(self) -> None:
         """Close it; requests on their way end with OSError ENOTCONN.  Again is fine."""
-        if not self.closed and not self._loop.is_closed():
+        # After fork() the loop's own descriptor is the parent's too.
+        if not self.closed and self._here and not self._loop.is_closed():
             self._loop.remove_reader(self._watched)
         super().close()
         self._news.set()

@@ -82,9 +82,10 @@ Extents block_status(const py::object &self, std::optional<Count> length_bytes, 
 void bind_extents(py::module_ &m, VolumeClass &cls)
 {
     using py::arg;
-    py::class_<Extents>(m, "Extents", "Extents of a volume in order; an iterator, made by "
-                                      "Volume.block_status().")
-        .def("__iter__", [](const py::object &self) { return self; })
+    py::class_<Extents> extents(m, "Extents", "Extents of a volume in order; an iterator, made by "
+                                              "Volume.block_status().");
+    forbid_construction(extents);
+    extents.def("__iter__", [](const py::object &self) { return self; })
         .def("__next__", &Extents::next);
     cls.def("block_status", &block_status, arg("length_bytes") = py::none(),
             arg("offset_bytes") = 0,

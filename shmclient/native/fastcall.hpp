@@ -65,12 +65,15 @@ inline bool to_bool(PyObject *object, bool absent)
     return truth != 0;
 }
 
-/* The object of C++ behind an instance. */
+/* The object of C++ behind an instance, which Python has found to be of the type. */
 template <class Class> Class &self_of(PyObject *self)
 {
     auto *instance = reinterpret_cast<py::detail::instance *>(self);
     void *value = instance->simple_layout ? instance->simple_value_holder[0] : nullptr;
-    return value ? *static_cast<Class *>(value) : py::cast<Class &>(py::handle(self));
+    if (!value) {
+        throw py::type_error("an uninitialised object, or of several types at once");
+    }
+    return *static_cast<Class *>(value);
 }
 
 /* Exceptions of C++ become Python's. */

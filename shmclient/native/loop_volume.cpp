@@ -261,6 +261,7 @@ LoopVolumeClass bind_loop_volume(py::module_ &m)
         return event ? event : py::none();
     });
     cls.def_property_readonly("_fd", &LoopVolume::fd);
+    cls.def_property_readonly("_here", &LoopVolume::here);
     add_fast_method<turn>(cls, "_turn", "_turn($self)\n--\n\nA callback of the loop.");
     add_fast_method<wake>(cls, "_wake", "_wake($self)\n--\n\nThe descriptor is readable.");
     return cls;

@@ -35,6 +35,9 @@ public:
     /* ValueError when closed, RuntimeError in another thread or after fork(). */
     const std::shared_ptr<Session> &session() const;
 
+    /* Is this the process that opened it?  Open ones only. */
+    bool here() const { return session_ && session_->origin.here(); }
+
     PyObject *loop() const { return loop_.ptr(); }
     int fd() const { return ovsshm_queue_fd(session()->queue); }
 

@@ -62,11 +62,15 @@ public:
     template <class Make> RecordBinder &constructor(Make make)
     {
         cls_.def(py::init(make));
+        constructible_ = true;
         return *this;
     }
 
     ~RecordBinder()
     {
+        if (!constructible_) {
+            forbid_construction(cls_);
+        }
         cls_.attr("_fields") = py::tuple(fields_);
         cls_.def("_asdict", &asdict, "Field names and values, in order.");
         cls_.def("__repr__", [](const py::object &self) {
@@ -88,6 +92,7 @@ private:
     }
 
     py::class_<Record> cls_;
+    bool constructible_ = false;
     py::list fields_;
 };
 

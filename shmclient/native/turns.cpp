@@ -21,7 +21,6 @@ Call::Call(size_t requests) : items(new Item[requests]), count(requests)
 
 void Turns::run(std::unique_ptr<Call> &call)
 {
-    drop_abandoned();
     for (bool over = false; !over;) {
         {
             GilReleased released;
@@ -32,6 +31,7 @@ void Turns::run(std::unique_ptr<Call> &call)
             throw py::error_already_set();
         }
     }
+    drop_abandoned();
 }
 
 /* True: the call is over; false: time to look for signals. */

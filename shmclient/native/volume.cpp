@@ -89,6 +89,7 @@ the volume is closed.
 Errors: OSError by errno with a reason.  ENOTCONN: the server is gone, or close() was called
 meanwhile; whether the request was done is not known.  ValueError after close(), RuntimeError in the
 child after a fork().)");
+    forbid_construction(cls);
     bind_closing(cls);
     bind_open_volume(cls);
     cls.def("stat", [](const Volume &self) { return control::stat(self.session()); },
