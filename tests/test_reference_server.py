@@ -412,7 +412,7 @@ REFUSED: dict[str, dict[str, bytes]] = {
     },
     "STAT": {
         "ENOENT": wire.pack("msg_volume", name="no"),
-        "EINVAL": wire.pack("msg_volume", name=b"\xff"),
+        "EINVAL": wire.pack("msg_volume", name="a\n"),
         "ENAMETOOLONG": wire.pack("msg_volume", name=LONG),
     },
     "LIST": {

@@ -182,8 +182,8 @@ _CHECKS: dict[str, Callable[[Checked, Volume], bool]] = {
     "EINVAL": lambda entry, volume: bool(
         entry.offset_bytes % volume.block_bytes or entry.length_bytes % volume.block_bytes
     ),
-    "EFBIG": lambda entry, volume: (
-        not inside(entry.offset_bytes, entry.length_bytes, volume.size_bytes)
+    "EFBIG": lambda entry, volume: bool(  # nothing reaches nowhere (section 8)
+        entry.length_bytes and not inside(entry.offset_bytes, entry.length_bytes, volume.size_bytes)
     ),
 }
 

@@ -70,18 +70,8 @@ def reason_of(command: Command, given: Input) -> str:
 # ---- what several of them need ----
 
 
-def _name(field: Any) -> str:
-    """A name as a client sent it; text is UTF-8 (section 3)."""
-    data: bytes = wire.ffi.string(field)
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        shown = data.decode(errors="replace")[:150]
-        raise OSError(errno.EINVAL, f'name "{shown}" is not UTF-8') from None
-
-
 def _volume_name(field: Any) -> str:
-    name = _name(field)
+    name = wire.text(field)
     names.check_volume(name)
     return name
 
@@ -111,7 +101,7 @@ def _by_store(verb: str, name: str, call: Callable[..., Any], *args: Any) -> Any
 
 def _by_store_of(core: Core, verb: str, command: Command, call: Callable[..., Any]) -> Any:
     """A call about a snapshot: what is missing may be it or its volume."""
-    volume, snapshot = _name(command.contents.volume), _name(command.contents.snapshot)
+    volume, snapshot = wire.text(command.contents.volume), wire.text(command.contents.snapshot)
     try:
         return call()
     except OSError as error:
@@ -286,7 +276,7 @@ def _stat(core: Core, command: Command) -> Reply:
 
 
 def _list(core: Core, command: Command) -> Reply:
-    after = _name(command.contents.name)
+    after = wire.text(command.contents.name)
     if after:
         names.check_volume(after)
     stats = core.dispatcher.manage.list(after, page_elements("volume_info") + 1)
@@ -297,7 +287,7 @@ def _list(core: Core, command: Command) -> Reply:
 
 
 def _snapshot_names(core: Core, command: Command) -> tuple[str, str]:
-    volume, snapshot = _volume_name(command.contents.volume), _name(command.contents.snapshot)
+    volume, snapshot = _volume_name(command.contents.volume), wire.text(command.contents.snapshot)
     names.check_snapshot(snapshot)
     _need(core, command, "make snapshots")
     return volume, snapshot
@@ -339,7 +329,7 @@ def _snapshot_is_synced(core: Core, command: Command) -> Reply:
 
 
 def _snapshot_list(core: Core, command: Command) -> Reply:
-    name, after = _volume_name(command.contents.volume), _name(command.contents.snapshot)
+    name, after = _volume_name(command.contents.volume), wire.text(command.contents.snapshot)
     if after:
         names.check_snapshot(after)
     _need(core, command, "make snapshots")

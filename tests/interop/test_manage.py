@@ -108,6 +108,7 @@ UNUSUAL_NAMES = [
     "a\\b*?'\"$`",
     "-",
     "\N{ZERO WIDTH SPACE}",
+    "no UTF-8: \udce9",
 ]
 
 
