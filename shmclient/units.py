@@ -76,6 +76,18 @@ def format_latency(latency_ns: float) -> str:
     return f"{value:.2f} s"
 
 
+def format_rate(bytes_per_s: float) -> str:
+    """For people: "850 B/s", "12.3 MiB/s", "1.20 GiB/s"; three digits."""
+    value, power = float(bytes_per_s), 0
+    while value >= 999.5 and power < len(_PREFIXES):
+        value /= 1024
+        power += 1
+    if power == 0:
+        return f"{value:.0f} B/s"
+    digits = 0 if value >= 99.95 else 1 if value >= 9.995 else 2
+    return f"{value:.{digits}f} {_PREFIXES[power - 1]}iB/s"
+
+
 def format_count(number: float) -> str:
     """For people: "7", "850", "12.3 k", "1.20 M"; three digits."""
     value = float(number)

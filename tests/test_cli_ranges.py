@@ -16,7 +16,7 @@ from shmclient.cli import ranges
 from shmclient.cli.endpoints import REQUEST_BYTES, REQUESTS_MAX, placed, portions, sectors
 from shmclient.cli.ranges import GRAIN_BYTES, Range
 from shmclient.display import Rate
-from shmclient.units import format_count, format_latency
+from shmclient.units import format_count, format_latency, format_rate
 
 # Lengths and kinds of neighbouring ranges, in sectors.
 kinds = st.lists(st.tuples(st.integers(1, 40), st.booleans()), min_size=1, max_size=30)
@@ -177,3 +177,18 @@ def test_latencies_have_three_digits(latency_ns, text):
 )
 def test_counts_have_three_digits(number, text):
     assert format_count(number) == text
+
+
+@pytest.mark.parametrize(
+    ("bytes_per_s", "text"),
+    [
+        (0, "0 B/s"),
+        (999.6, "0.98 KiB/s"),
+        (1 << 20, "1.00 MiB/s"),
+        (12.34 * (1 << 20), "12.3 MiB/s"),
+        (1000 << 20, "0.98 GiB/s"),
+        (5 << 60, "5.00 EiB/s"),
+    ],
+)
+def test_rates_have_three_digits(bytes_per_s, text):
+    assert format_rate(bytes_per_s) == text

@@ -16,7 +16,7 @@ from shmclient import display
 from shmclient.cli.common import Common, command, duration
 from shmclient.cli.rates import Activity, activity, together
 from shmclient.console import Interrupted, doing, interruptible
-from shmclient.units import format_count, format_latency, format_size
+from shmclient.units import format_count, format_latency, format_rate
 
 Key = tuple[str | int, ...]
 
@@ -52,8 +52,8 @@ COLUMNS: dict[str, Callable[[Activity], str]] = {
     "READS/S": lambda did: format_count(did.per_s(did.reads)),
     "WRITES/S": lambda did: format_count(did.per_s(did.writes)),
     "OTHERS/S": lambda did: format_count(did.per_s(did.others)),
-    "READ": lambda did: f"{format_size(round(did.per_s(did.read_bytes)))}/s",
-    "WRITTEN": lambda did: f"{format_size(round(did.per_s(did.written_bytes)))}/s",
+    "READ": lambda did: format_rate(did.per_s(did.read_bytes)),
+    "WRITTEN": lambda did: format_rate(did.per_s(did.written_bytes)),
     "IN-FLIGHT": lambda did: str(did.in_flight),
     "MEAN": lambda did: format_latency(did.mean_ns) if did.requests else "-",
     "P99": lambda did: format_latency(did.percentile_ns(99)) if did.requests else "-",

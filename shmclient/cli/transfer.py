@@ -28,7 +28,7 @@ from shmclient.cli.endpoints import (
 )
 from shmclient.cli.pump import Source, Target, pump
 from shmclient.console import Failure, doing, note
-from shmclient.units import format_size
+from shmclient.units import format_latency, format_rate, format_size
 
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what is there already.")
 size_option = click.option(
@@ -227,8 +227,8 @@ class Transfer:
 
             def moved(data_bytes: int, end_bytes: int) -> None:
                 self.moved(data_bytes, end_bytes)
-                per_s = format_size(round(rate.update(self._data_bytes, time.monotonic())))
-                show(end_bytes, f"{format_size(self._data_bytes)} of data  {per_s}/s")
+                per_s = format_rate(rate.update(self._data_bytes, time.monotonic()))
+                show(end_bytes, f"{format_size(self._data_bytes)} of data  {per_s}")
 
             pump(source, target, memory, moved)
 
@@ -245,10 +245,10 @@ class Transfer:
             display.as_json(summary, sys.stderr if to_stdout else sys.stdout)
         elif not to_stdout:
             size, data = format_size(self._size_bytes), format_size(self._data_bytes)
-            rate = format_size(self._data_bytes * 10**9 // duration_ns)
+            rate = format_rate(self._data_bytes * 1e9 / duration_ns)
             click.echo(
                 f'{done} "{self._names["target"]}": {size} with {data} of data '
-                f"in {duration_ns / 10**9:.2f} s, {rate}/s"
+                f"in {format_latency(duration_ns)}, {rate}"
             )
 
 
