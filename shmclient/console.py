@@ -70,6 +70,8 @@ def run(command: click.Command) -> NoReturn:
     """Run a click command as a program."""
     program = command.name or "?"
     for stream in (sys.stdout, sys.stderr):
+        if stream is None:  # its number would go to a socket or a file, which gets the output then
+            sys.exit(f"{program}: error: standard output or error is closed; give /dev/null")
         # Volume names are bytes: what is not UTF-8 goes out as it came in.
         stream.reconfigure(errors="surrogateescape")  # type: ignore[union-attr]
     try:
@@ -90,7 +92,7 @@ def run(command: click.Command) -> NoReturn:
         # is full.  Python's own flush at exit would complain once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            _say(f"{program}: error: {error.strerror or error}")
+            _say(f"{program}: error: cannot write standard output: {error.strerror or error}")
         code = 1
     except Interrupted as interrupt:
         signal.signal(interrupt.number, signal.SIG_DFL)

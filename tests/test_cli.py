@@ -76,7 +76,7 @@ def test_snapshot_from_create_to_remove(vpool):
             volume.flush()
         made = vpool.client_json("snapshot", "create", "vol", "s1")
         assert made == {"volume": "vol", "snapshot": "s1"}
-        vpool.client("snapshot", "create", "vol", "s2", "--timeout", "60")
+        vpool.client("snapshot", "create", "vol", "s2", "--timeout", "1.5m")
         with connection.open("vol", writable=True) as volume:
             volume.pwrite(b"behind" * 100, 0)
         assert [one["name"] for one in vpool.client_json("snapshot", "list", "vol")] == ["s1", "s2"]
@@ -435,6 +435,30 @@ def test_reader_that_goes_away_is_no_error_worth_a_word(vpool):
             client_argv(vpool.socket, "list"), stdout=gone, stderr=subprocess.PIPE, timeout=60
         )
     assert result.stderr == b""
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_full_standard_output_is_named(vpool, monkeypatch, unbuffered):
+    """And not taken for what the server has done: the volume is there."""
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
+    for words in (("create", "vol", "1M"), ("list",), ("--json", "status")):
+        with Path("/dev/full").open("wb") as full:
+            result = subprocess.run(
+                client_argv(vpool.socket, *words), stdout=full, stderr=subprocess.PIPE, timeout=60
+            )
+        assert result.returncode == 1
+        said = b"shmclient: error: cannot write standard output: No space left on device\n"
+        assert result.stderr == said
+    with shmclient.connect(vpool.socket) as connection:
+        assert connection.stat("vol").size_bytes == 1 << 20
+
+
+def test_closed_standard_output_is_refused(vpool):
+    """Its number would be that of the next socket."""
+    command = " ".join([*client_argv(vpool.socket, "list"), ">&-"])
+    result = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 1
+    assert "standard output or error is closed" in result.stderr
 
 
 def test_interrupt_ends_it_at_once(short_dir, cleanup):

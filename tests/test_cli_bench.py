@@ -281,6 +281,14 @@ def test_bench_prints_a_table(memory):
     assert last.startswith("client CPU: ")
 
 
+def test_bench_finds_room_for_blocks_of_any_size(memory):
+    """The arena gives out powers of two."""
+    words = ("--block-size", "2600K", "--depth", "20", "--duration", "50ms")
+    memory.client("--json", "bench", "vol", *words)
+    result = memory.client("bench", "vol", "--block-size", "3M", "--depth", "65", check=False)
+    assert "do not fit into the 256 MiB" in result.stderr
+
+
 def test_bench_writes_only_when_it_may(memory):
     with shmclient.connect(memory.socket) as connection, connection.open("vol") as volume:
         before = volume.pread(4 * MiB, 0)

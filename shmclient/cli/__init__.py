@@ -21,6 +21,7 @@ Examples:
   shmclient list
   shmclient snapshot create demo before-upgrade
   shmclient --json info demo
+
 \b
 Sizes are bytes, or numbers with K, M, G, T or P (powers of 1024).
 Exit codes: 0 done, 1 refused or failed, 2 wrong usage.

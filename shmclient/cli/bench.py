@@ -22,7 +22,7 @@ from shmclient.cli.common import (
 from shmclient.cli.completion import volume_names
 from shmclient.cli.pump import SETTLE_S, Background
 from shmclient.console import Failure, Interrupted, doing, interruptible
-from shmclient.units import format_count, format_latency, format_size
+from shmclient.units import format_count, format_latency, format_rate, format_size
 
 PERCENTILES = {"p50": 50.0, "p90": 90.0, "p99": 99.0, "p99.9": 99.9}
 LIVE_S = 0.25
@@ -134,17 +134,21 @@ def bench(
         available = max(opened.size_bytes - offset, 0)
         length = available if length is None else min(length, available)
         if length < block_size:
-            raise Failure(f'there is no block of {format_size(block_size)} there in "{volume}"')
-        load = shmclient.Load(
-            opened,
-            read_percent={"read": 100, "write": 0, "rw": mix}[rw],
-            random=pattern == "random",
-            block_bytes=block_size,
-            depth=depth,
-            offset_bytes=offset,
-            length_bytes=length,
-            seed=seed,
-        )
+            raise Failure(
+                f"no block of {format_size(block_size)} fits into the {format_size(length)} "
+                f'of "{volume}" to measure; --block-size takes a smaller one'
+            )
+        with doing(f'measure "{volume}"'):
+            load = shmclient.Load(
+                opened,
+                read_percent={"read": 100, "write": 0, "rw": mix}[rw],
+                random=pattern == "random",
+                block_bytes=block_size,
+                depth=depth,
+                offset_bytes=offset,
+                length_bytes=length,
+                seed=seed,
+            )
         interrupted = _run(load, f'measure "{volume}"', duration_ns, block_size)
     report = {
         "volume": volume,
@@ -167,14 +171,15 @@ def bench(
 
 
 def _arena_bytes(server: shmclient.Connection, block_bytes: int, blocks: int) -> int:
-    """Room for so many blocks; 0: the default is enough."""
-    needed = blocks * (block_bytes + -block_bytes % ALIGN_BYTES)
+    """Room for so many blocks, each a power of two there; 0: the default is enough."""
+    needed = blocks * max(1 << (block_bytes - 1).bit_length(), ALIGN_BYTES)
     if needed <= min(ARENA_BYTES, server.hello.arena_bytes_max):
         return 0
     if needed > server.hello.arena_bytes_max:
         raise Failure(
             f"{blocks} blocks of {format_size(block_bytes)} do not fit into the "
-            f"{format_size(server.hello.arena_bytes_max)} that the server shares with a client"
+            f"{format_size(server.hello.arena_bytes_max)} that the server shares with a client; "
+            "--depth or --block-size makes it less"
         )
     return needed
 
@@ -193,7 +198,7 @@ def _run(load: shmclient.Load, what: str, duration_ns: int, block_bytes: int) ->
                 per_s = rate.update(load.reads + load.writes, now_ns / 1e9)
                 show(
                     now_ns - started_ns,
-                    f"{format_count(per_s)} IOPS  {format_size(round(per_s * block_bytes))}/s",
+                    f"{format_count(per_s)} IOPS  {format_rate(per_s * block_bytes)}",
                 )
         except Interrupted as signal:
             interrupted = signal
@@ -249,7 +254,7 @@ def _print(report: dict[str, Any]) -> None:
             (
                 kind,
                 format_count(found["requests_per_s"]),
-                f"{format_size(round(found['bytes_per_s']))}/s",
+                format_rate(found["bytes_per_s"]),
                 *map(format_latency, found["latency_ns"].values()),
             )
             for kind, found in kinds

@@ -49,6 +49,16 @@ def duration(ctx: click.Context, param: click.Parameter, text: str) -> int:
     return duration_ns
 
 
+def whole_seconds(ctx: click.Context, param: click.Parameter, text: str | None) -> int:
+    """A duration rounded up; 0 when it is not given."""
+    if text is None:
+        return 0
+    seconds = -(-duration(ctx, param, text) // 10**9)
+    if seconds > 2**31:
+        raise click.BadParameter(f'"{text}" is more than {2**31} seconds', ctx, param)
+    return seconds
+
+
 def new_size(ctx: click.Context, param: click.Parameter, text: str) -> tuple[int, bool]:
     """A size, or with a plus sign what to add: (bytes, is relative)."""
     return size(ctx, param, text.removeprefix("+")), text.startswith("+")
@@ -68,7 +78,8 @@ class Common:
         except (FileNotFoundError, ConnectionRefusedError) as error:
             raise Failure(
                 f"{error.strerror}\n"
-                "Start a server with `shmserver --pool DIR`, or name its socket with --socket."
+                "Start a server with `shmserver --pool DIR`, or name its socket with "
+                f"{'--socket' if socket is None else '--to-socket'}."
             ) from error
         except OSError as error:
             raise Failure(error.strerror) from error

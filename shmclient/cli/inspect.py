@@ -36,7 +36,7 @@ def list_(common: Common) -> None:
 
 
 @command("info", "shmclient info demo")
-@click.argument("name", shell_complete=volume_names)
+@click.argument("name", metavar="VOLUME", shell_complete=volume_names)
 def info(common: Common, name: str) -> None:
     """Show one volume."""
     with common.connect() as server, doing(f'show "{name}"'):
@@ -57,13 +57,13 @@ def info(common: Common, name: str) -> None:
 
 
 @command("map", "shmclient map demo", "shmclient --json map demo | jq 'map(select(.zero | not))'")
-@click.argument("name", shell_complete=volume_names)
+@click.argument("name", metavar="VOLUME", shell_complete=volume_names)
 @offset_option
 @length_option
 def map_(common: Common, name: str, offset: int, length: int | None) -> None:
     """Show where in a volume data is.
 
-    hole: the store holds nothing for it.  zero: it reads as zeroes.
+    In bytes.  hole: the store holds nothing for it.  zero: it reads as zeroes.
     """
     with common.connect() as server, doing(f'map "{name}"'), server.open(name) as volume:
         available = volume.size_bytes - offset

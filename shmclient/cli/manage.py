@@ -21,11 +21,12 @@ def create(common: Common, name: str, size: int) -> None:
     """
     with common.connect() as server, doing(f'create "{name}"'):
         server.create(name, size)
-        _show_done(common, server.stat(name), "created")
+        volume = server.stat(name)
+    _show_done(common, volume, "created")
 
 
 @command("resize", "shmclient resize demo +1G")
-@click.argument("name", shell_complete=volume_names)
+@click.argument("name", metavar="VOLUME", shell_complete=volume_names)
 @click.argument("size", metavar="[+]SIZE", callback=new_size)
 def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
     """Grow a volume.
@@ -37,11 +38,12 @@ def resize(common: Common, name: str, size: tuple[int, bool]) -> None:
         if relative:
             size_bytes += server.stat(name).size_bytes
         server.resize(name, size_bytes)
-        _show_done(common, server.stat(name), "resized")
+        volume = server.stat(name)
+    _show_done(common, volume, "resized")
 
 
 @command("remove", "shmclient remove demo old-demo")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=volume_names)
+@click.argument("names", metavar="VOLUME...", nargs=-1, required=True, shell_complete=volume_names)
 def remove(common: Common, names: tuple[str, ...]) -> None:
     """Remove volumes and their snapshots.
 

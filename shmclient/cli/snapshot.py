@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from shmclient import display
-from shmclient.cli.common import Common, add_common_options, command
+from shmclient.cli.common import Common, add_common_options, command, whole_seconds
 from shmclient.cli.completion import snapshot_names, volume_names
 from shmclient.console import doing
 from shmclient.units import format_size
@@ -17,14 +17,14 @@ from shmclient.units import format_size
 @click.argument("name")
 @click.option(
     "--timeout",
-    metavar="SECONDS",
-    type=click.IntRange(1, 2**31),
-    help="Wait at most so long for the snapshot to be safe.  [default: for ever]",
+    metavar="DURATION",
+    callback=whole_seconds,
+    help="Wait at most so long for the snapshot to be safe: 30s, 2m.  [default: for ever]",
 )
-def create(common: Common, volume: str, name: str, timeout: int | None) -> None:
+def create(common: Common, volume: str, name: str, timeout: int) -> None:
     """Make the snapshot NAME of VOLUME, also while it is in use."""
     with common.connect() as server, doing(f'create the snapshot "{name}" of "{volume}"'):
-        server.snapshot_create(volume, name, timeout_s=timeout or 0)
+        server.snapshot_create(volume, name, timeout_s=timeout)
     _show_done(common, volume, name, "created")
 
 
