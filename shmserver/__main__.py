@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """shmserver: the command line of the daemon."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
@@ -55,6 +55,12 @@ def split_options(
     return options
 
 
+def write_lines(formatter: click.HelpFormatter, lines: Iterable[str]) -> None:
+    """As they are: neither a table nor a command to copy may be broken to the width."""
+    for line in lines:
+        formatter.write(f"{'':>{formatter.current_indent}}{line}\n")
+
+
 class DaemonCommand(click.Command):
     """Adds what the stores say about themselves, and examples, to --help."""
 
@@ -64,23 +70,24 @@ class DaemonCommand(click.Command):
             for name, summary, options in stores():
                 formatter.write_text(f"{name}: {summary}")
                 with formatter.indentation():
-                    for line in options.splitlines():
-                        formatter.write_text(line)
+                    write_lines(formatter, options.splitlines())
             formatter.write_text("PATH.so: a store of your own in C, see shmserver(1)")
             formatter.write_text(
                 "PACKAGE.MODULE:CLASS: a store in Python, a shmserver.Store; options are arguments "
                 "of the class; the module is also looked for in the current directory"
             )
         with formatter.section("Examples"):
-            for line in (
-                "shmserver --pool /srv/vpool",
-                "shmserver --pool /srv/vpool2 --socket /run/openvstorage/vpool2.sock",
-                "shmserver --store memory --socket /tmp/shm.sock --log-level debug",
-                "shmserver --store mystore:Bucket --store-arg bucket=images --store-deadline 30s",
-                "shmserver --pool /srv/vpool --socket-owner :kvm --allow-group kvm",
-                "shmserver --config /etc/openvstorage/vpool.json",
-            ):
-                formatter.write_text(line)
+            write_lines(
+                formatter,
+                (
+                    "shmserver --pool /srv/vpool",
+                    "shmserver --pool /srv/vpool2 --socket /run/openvstorage/vpool2.sock",
+                    "shmserver --store memory --socket /tmp/shm.sock --log-level debug",
+                    "shmserver --store mystore:Bucket --store-arg bucket=images",
+                    "shmserver --pool /srv/vpool --socket-owner :kvm --allow-group kvm",
+                    "shmserver --config /etc/openvstorage/vpool.json",
+                ),
+            )
         with formatter.section("Units"):
             formatter.write_text("SIZE: bytes, or a number with K, M, G or T (powers of 1024)")
             formatter.write_text("DURATION: seconds, or a number with ns, us, ms, s, m, h")

@@ -150,7 +150,8 @@ cdef const ovsshm_store_type *_find_store(name) except NULL:
     if kind == NULL:
         known = ", ".join(one[0] for one in stores())
         raise OSError(
-            errno.EINVAL, f'there is no store "{name}"; there are {known}, or the path of a .so'
+            errno.EINVAL,
+            f'there is no store "{name}"; there are {known}, PATH.so and PACKAGE.MODULE:CLASS',
         )
     return kind
 

@@ -209,6 +209,12 @@ def test_wrong_usage_is_named_and_ends_with_2(options, said):
     assert said in misused(*options)
 
 
+def test_help_breaks_no_table_and_no_command():
+    output = run([SHMSERVER, "--help"], env={"COLUMNS": "60"}).stdout
+    assert "read,write,flush,discard,write-zeroes,block-status,\n" in output
+    assert "\n  shmserver --pool /srv/vpool --socket-owner :kvm --allow-group kvm\n" in output
+
+
 def test_help_names_every_store_and_the_defaults_of_the_core(short_dir):
     output = run([SHMSERVER, "--help"], env={"COLUMNS": "100"}).stdout
     for store in ("file: ", "memory: ", "null: ", "fault: "):
