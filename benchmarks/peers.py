@@ -59,7 +59,7 @@ def _wait_until(ready: Callable[[], bool], process: subprocess.Popen[bytes], wha
 
 
 @contextmanager
-def _running(
+def running(
     argv: list[str], ready: Callable[[], bool], cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=cwd)
@@ -88,7 +88,7 @@ def shm(
         server = [sys.executable, "-m", "shmserver", "--store", store, "--socket", str(socket)]
         server += ["--pool", str(pool / "pool"), "--ready-file", str(ready), "--log-level", "error"]
         env = {"OVS_SHM_SOCKET": str(socket)}
-        with _running(server, ready.exists, cwd) as process:
+        with running(server, ready.exists, cwd) as process:
             create = [OVS_QEMU, "qemu-img", "create", "-q", "openvstorage:bench", str(size_bytes)]
             subprocess.run(create, check=True, env=os.environ | env, timeout=START_TIMEOUT_S)
             yield Peer(
@@ -116,7 +116,7 @@ def nbdkit(plugin: str, size_bytes: int, scratch: Path, *more: str) -> Iterator[
         elif plugin == "python":
             arguments = [str(TOP / "benchmarks/nbdkit_memory.py"), f"size={size_bytes}"]
         argv = ["nbdkit", "-f", "-U", str(socket), plugin, *arguments, *more]
-        with _running(argv, socket.exists) as process:
+        with running(argv, socket.exists) as process:
             title = " ".join(["nbdkit", plugin, *more])
             yield Peer(title, f"nbd+unix:///?socket={socket}", (process.pid,))
 
@@ -135,7 +135,7 @@ def qsd_fuse(size_bytes: int, scratch: Path) -> Iterator[Peer]:
         export = f"type=fuse,id=e,node-name=n,mountpoint={mount},writable=on,allow-other=off"
         argv = ["qemu-storage-daemon", "--blockdev"]
         argv += [f"driver=file,node-name=n,filename={image}", "--export", export]
-        with _running(argv, lambda: mount.stat().st_size == size_bytes) as process:
+        with running(argv, lambda: mount.stat().st_size == size_bytes) as process:
             options = ("-f", "raw", "-t", "none", "-n")
             yield Peer("FUSE (qsd)", str(mount), (process.pid,), options=options)
 

@@ -2,11 +2,13 @@
 /*
  * What the rings cost by themselves: the C client against a server process with a memory store.
  *
- *     ring_bench [-s seconds per sample] [-r rounds] [-S store] [-p] [-w] [-f substring]
+ *     ring_bench [-s seconds per sample] [-r rounds] [-S store] [-p] [-w] [-f substring] [-u
+ * socket]
  *
  *     -p  pin the client to CPU 0 and the server to the last CPU
  *     -w  neither side polls: the cost of sleeping and waking
  *     -f  only the cases whose name contains it
+ *     -u  a server that runs already; its volume "bench" is made and filled if there is none
  *
  * Rounds are interleaved and the medians printed.  "pp" is the round trip of one cache line between
  * two CPUs before each round: on a virtual machine it says where the host has put them just now,
@@ -16,6 +18,7 @@
 #include <openvstorage/shm.h>
 #include <openvstorage/shm_server.h>
 
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -37,6 +40,7 @@ struct options {
     unsigned rounds;
     const char *store;
     const char *filter;
+    const char *socket; /* NULL: a server of our own */
     bool pinned;
     bool sleeping;
 };
@@ -198,6 +202,7 @@ struct run {
     struct ovsshm_queue *queue;
     unsigned char *buffers;
     uint64_t next; /* offset of the next request */
+    uint64_t volume_bytes;
 };
 
 static void
@@ -210,7 +215,7 @@ submit_one(struct run *run, uint64_t slot)
         .buffer = run->buffers + slot * run->bench->bytes,
         .user_data = slot,
     };
-    run->next = (run->next + run->bench->bytes) % VOLUME_BYTES;
+    run->next = (run->next + run->bench->bytes) % run->volume_bytes;
     if (ovsshm_queue_prep(run->queue, &io)) {
         die(run->bench->name, ovsshm_reason());
     }
@@ -250,7 +255,7 @@ sample(struct ovsshm_conn *conn, struct ovsshm_volume *volume, const struct benc
 {
     struct ovsshm_queue *queue = ovsshm_volume_queue(volume, 0);
     size_t bytes = (size_t)bench->bytes * bench->depth + 1;
-    struct run run = {.bench = bench, .queue = queue};
+    struct run run = {.bench = bench, .queue = queue, .volume_bytes = ovsshm_volume_bytes(volume)};
     run.buffers = bench->bounce ? aligned_alloc(4096, (bytes + 4095) / 4096 * 4096)
                                 : ovsshm_buffer_alloc(volume, bytes);
     if (!run.buffers) {
@@ -323,8 +328,23 @@ fill(struct ovsshm_volume *volume)
     ovsshm_buffer_free(volume, io.buffer);
 }
 
+/* Opens the volume to measure with, which is new or has been filled before. */
+static struct ovsshm_volume *
+open_filled(struct ovsshm_conn *conn, const struct ovsshm_open_params *params)
+{
+    struct ovsshm_volume *volume;
+    int rc = ovsshm_create(conn, "bench", VOLUME_BYTES);
+    if ((rc && rc != -EEXIST) || ovsshm_open(conn, "bench", params, &volume)) {
+        die("client", ovsshm_reason());
+    }
+    if (rc == 0) {
+        fill(volume);
+    }
+    return volume;
+}
+
 static void
-measure(const struct options *options, const char *path, pid_t server)
+measure(const struct options *options, const char *path)
 {
     static struct sample samples[CASES][ROUNDS_MAX];
     struct ovsshm_open_params params = {
@@ -333,14 +353,13 @@ measure(const struct options *options, const char *path, pid_t server)
         .spin_ns_max = options->sleeping ? UINT64_MAX : 0,
     };
     struct ovsshm_conn *conn;
-    struct ovsshm_volume *volume;
+    struct ovsshm_status status;
     clockid_t server_clock;
-    if (ovsshm_connect(path, &conn) || ovsshm_create(conn, "bench", VOLUME_BYTES) ||
-        ovsshm_open(conn, "bench", &params, &volume)) {
+    if (ovsshm_connect(path, &conn) || ovsshm_status(conn, &status)) {
         die("client", ovsshm_reason());
     }
-    fill(volume);
-    clock_getcpuclockid(server, &server_clock);
+    struct ovsshm_volume *volume = open_filled(conn, &params);
+    clock_getcpuclockid((pid_t)status.pid, &server_clock);
     if (options->pinned) {
         pin(0);
     }
@@ -372,12 +391,13 @@ options_parse(int argc, char **argv)
 {
     struct options options = {.seconds = 0.3, .rounds = 5, .store = "memory", .filter = ""};
     int c;
-    while ((c = getopt(argc, argv, "s:r:S:f:pw")) != -1) {
+    while ((c = getopt(argc, argv, "s:r:S:f:u:pw")) != -1) {
         switch (c) {
         case 's': options.seconds = atof(optarg); break;
         case 'r': options.rounds = (unsigned)atoi(optarg); break;
         case 'S': options.store = optarg; break;
         case 'f': options.filter = optarg; break;
+        case 'u': options.socket = optarg; break;
         case 'p': options.pinned = true; break;
         case 'w': options.sleeping = true; break;
         default: exit(2);
@@ -389,10 +409,10 @@ options_parse(int argc, char **argv)
     return options;
 }
 
-int
-main(int argc, char **argv)
+/* With a server of our own. */
+static int
+measure_alone(const struct options *options)
 {
-    struct options options = options_parse(argc, argv);
     char directory[] = "/tmp/ring_bench-XXXXXX";
     char path[64];
     int ready[2], parent[2];
@@ -405,12 +425,12 @@ main(int argc, char **argv)
     if (server == 0) {
         close(ready[0]);
         close(parent[1]);
-        server_main(&options, path, ready[1], parent[0]);
+        server_main(options, path, ready[1], parent[0]);
     }
     close(ready[1]);
     close(parent[0]);
     if (server > 0 && read(ready[0], &byte, 1) == 1) {
-        measure(&options, path, server);
+        measure(options, path);
     }
     close(parent[1]);
     int status = 1;
@@ -418,4 +438,15 @@ main(int argc, char **argv)
     unlink(path);
     rmdir(directory);
     return status != 0;
+}
+
+int
+main(int argc, char **argv)
+{
+    struct options options = options_parse(argc, argv);
+    if (options.socket) {
+        measure(&options, options.socket);
+        return 0;
+    }
+    return measure_alone(&options);
 }
