@@ -277,8 +277,12 @@ class Dispatcher:
 
 def check_count(returned: Any, length_bytes: int) -> None:
     """OSError, unless pread or pwrite says that it has done all of it."""
-    if _value(returned) is not None and returned != length_bytes:
-        raise OSError(errno.EIO, f"returned {returned!r:.100} for {length_bytes} bytes")
+    if _value(returned) is None or returned == length_bytes:
+        return
+    if not isinstance(returned, int):
+        advice = "what is read goes into the buffer, and None is returned"
+        raise OSError(errno.EIO, f"returned {type(returned).__name__}; {advice}")
+    raise OSError(errno.EIO, f"returned {returned} for {length_bytes} bytes")
 
 
 def _complete(request: ServerRequest, result: Any) -> None:

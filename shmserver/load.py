@@ -6,12 +6,13 @@ import importlib
 import inspect
 import logging
 import os
+import traceback
 from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any
 
 from shmserver.complaints import text_of
-from shmserver.store import Store
+from shmserver.store import Store, implements
 
 log = logging.getLogger("shmserver")
 
@@ -42,13 +43,24 @@ def load(
     if isinstance(found, Store):
         if options:
             raise _refused(f"{what} is made already and takes no options")
-        return found
+        return _complete(found, what)
     if not callable(found):
         raise _refused(f"{what} is not a shmserver.Store, nor a class of one")
     made = _make(found, what, options, pool)
-    if not isinstance(made, Store) and not hasattr(made, C_STORE):
+    if hasattr(made, C_STORE):
+        return made
+    if not isinstance(made, Store):
         raise _refused(f"{what} makes a {type(made).__name__}, which is not a shmserver.Store")
-    return made
+    return _complete(made, what)
+
+
+def _complete(store: Store, what: str) -> Store:
+    """Without these no volume can be opened, or none be read."""
+    for methods in (("size",), ("pread", "submit")):
+        if not any(implements(store, method) for method in methods):
+            needed = " or ".join(f"{method}()" for method in methods)
+            raise _refused(f"{what} needs a method {needed}")
+    return store
 
 
 def _refused(reason: str) -> OSError:
@@ -63,12 +75,29 @@ def _import(spec: str, what: str) -> Any:
         module = importlib.import_module(module_name)
     except (Exception, SystemExit) as error:
         log.debug("importing %s failed", module_name, exc_info=True)
-        reason = f"{type(error).__name__}: {text_of(error)}"
-        raise _refused(f'cannot import "{module_name}" for {what}: {reason}') from error
+        raise _refused(f'cannot import "{module_name}" for {what}: {_reason(error)}') from error
     try:
         return attrgetter(path)(module)
     except AttributeError as error:
-        raise _refused(f'the module "{module_name}" has no "{path}"') from error
+        stores = ", ".join(name for name, value in vars(module).items() if _is_store(value))
+        hint = f"; stores in it: {stores}" if stores else ""
+        raise _refused(f'the module "{module_name}" has no "{path}"{hint}') from error
+
+
+def _is_store(value: object) -> bool:
+    return isinstance(value, type) and issubclass(value, Store) and value is not Store
+
+
+def _reason(error: BaseException) -> str:
+    """What happened, and where in the code of others."""
+    reason = f"{type(error).__name__}: {text_of(error)}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename not in (__file__, importlib.__file__)
+        and not frame.filename.startswith("<")
+    ]
+    return f"{reason} ({frames[-1].filename}, line {frames[-1].lineno})" if frames else reason
 
 
 def _make(
@@ -88,12 +117,12 @@ def _make(
     _check_arguments(what, arguments, parameters)
     try:
         return factory(**arguments)
-    except OSError:
-        raise
+    except OSError as error:
+        reason = text_of(error) + (f': "{error.filename}"' if error.filename else "")
+        raise OSError(error.errno or errno.EINVAL, f"cannot make {what}: {reason}") from error
     except (Exception, SystemExit) as error:
         log.debug("making %s failed", what, exc_info=True)
-        reason = f"{type(error).__name__}: {text_of(error)}"
-        raise _refused(f"cannot make {what}: {reason}") from error
+        raise _refused(f"cannot make {what}: {_reason(error)}") from error
 
 
 def _check_arguments(

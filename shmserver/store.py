@@ -157,16 +157,16 @@ class Store:
 
     def create(self, name: str, size_bytes: int) -> None:
         """Make a volume that reads as zeroes.  Only called for names that size() does not know."""
-        raise NotImplementedError
+        raise _absent(self, "create")
 
     def remove(self, name: str) -> None:
         """Remove a volume and its snapshots; it is not open."""
-        raise NotImplementedError
+        raise _absent(self, "remove")
 
     def size(self, name: str) -> int:
         """The size in bytes; KeyError or FileNotFoundError when there is no such volume.  What is
         beyond a multiple of 512 is left out."""
-        raise NotImplementedError
+        raise _absent(self, "size")
 
     def allocated(self, name: str) -> int:
         """The bytes it takes; by default its size."""
@@ -178,7 +178,7 @@ class Store:
 
     def resize(self, name: str, size_bytes: int) -> None:
         """Grow a volume, perhaps an open one; the new part reads as zeroes."""
-        raise NotImplementedError
+        raise _absent(self, "resize")
 
     def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
         """Keep the contents as they are now; no request is in flight.  Only called for new names.
@@ -186,18 +186,18 @@ class Store:
         timeout_s: > 0 wait at most so long for the snapshot to be safe, else TimeoutError; 0 for
         ever; < 0 do not wait.
         """
-        raise NotImplementedError
+        raise _absent(self, "snapshot_create")
 
     def snapshot_rollback(self, name: str, snapshot: str) -> None:
         """Put the contents and the size back, drop newer snapshots; no request is in flight.
 
         This and the next are only called for snapshots in snapshot_list().
         """
-        raise NotImplementedError
+        raise _absent(self, "snapshot_rollback")
 
     def snapshot_remove(self, name: str, snapshot: str) -> None:
         """Forget one of those in snapshot_list()."""
-        raise NotImplementedError
+        raise _absent(self, "snapshot_remove")
 
     def snapshot_list(self, name: str) -> Iterable[Snapshot]:
         """Oldest first."""
@@ -220,28 +220,28 @@ class Store:
 
     def pread(self, volume: Any, buffer: memoryview, offset_bytes: int) -> int | None:
         """Fill buffer.  None: done; a number other than len(buffer) is an error (EIO)."""
-        raise NotImplementedError
+        raise _absent(self, "pread")
 
     def pwrite(self, volume: Any, buffer: memoryview, offset_bytes: int) -> int | None:
         """Take all of buffer.  Returns as pread.  With can_fua there is a keyword fua."""
-        raise NotImplementedError
+        raise _absent(self, "pwrite")
 
     def flush(self, volume: Any) -> None:
         """Make durable what has been written.  Not implemented: nothing is ever cached."""
 
     def discard(self, volume: Any, length_bytes: int, offset_bytes: int) -> None:
         """These bytes are not needed any more."""
-        raise NotImplementedError
+        raise _absent(self, "discard")
 
     def write_zeroes(
         self, volume: Any, length_bytes: int, offset_bytes: int, may_unmap: bool
     ) -> None:
         """They shall read as zeroes.  With can_fua there is a keyword fua."""
-        raise NotImplementedError
+        raise _absent(self, "write_zeroes")
 
     def block_status(self, volume: Any, length_bytes: int, offset_bytes: int) -> Iterable[Extent]:
         """Extents from offset_bytes on, at least one; may end early, and go beyond the range."""
-        raise NotImplementedError
+        raise _absent(self, "block_status")
 
     def submit(self, requests: builtins.list[Request]) -> None:
         """Start all of these; each is ended by its complete() or fail(), here or later.
@@ -249,7 +249,7 @@ class Store:
         Implemented, it gets every data request, pread to block_status are not called, and it sees
         to fua itself.  What it raises fails those of the requests that have not been ended.
         """
-        raise NotImplementedError
+        raise _absent(self, "submit")
 
     # ---- the server around it ----
 
@@ -258,6 +258,10 @@ class Store:
 
     def shutdown(self) -> None:
         """After the last."""
+
+
+def _absent(store: Store, method: str) -> NotImplementedError:
+    return NotImplementedError(f'store "{type(store).__name__}" has no {method}()')
 
 
 def implements(store: Store, method: str) -> bool:

@@ -464,6 +464,22 @@ def test_short_answer_is_eio(serve, volume, answer):
         volume().pread(512, 0)
 
 
+def test_method_that_a_store_lacks_is_named(serve, path):
+    """It can create, so clients are told that volumes can be managed."""
+
+    class Creates(One):
+        def create(self, name, size_bytes):
+            pass
+
+    serve(Creates())
+    with (
+        shmclient.connect(path) as connection,
+        pytest.raises(OSError, match=r'store "Creates" has no remove\(\)') as info,
+    ):
+        connection.remove("vol")
+    assert info.value.errno == errno.EOPNOTSUPP
+
+
 def test_ops_that_a_store_lacks_are_not_offered(serve, volume, path):
     serve(One())
     vol = volume()

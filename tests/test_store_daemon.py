@@ -32,6 +32,10 @@ class Refuses(shmserver.Store):
     def __init__(self):
         raise PermissionError(errno.EACCES, "not for you")
 
+class Opens(shmserver.Store):
+    def __init__(self):
+        open("/absent")
+
 class FailsToStart(Disk):
     def __init__(self):
         super().__init__("")
@@ -62,6 +66,15 @@ class Stuck(Disk):
 
 class NoStore:
     pass
+
+class NoSize(shmserver.Store):
+    pass
+
+class NoRead(shmserver.Store):
+    def size(self, name):
+        return 4096
+
+unread = NoRead()
 
 class Outer:
     class Inner(Disk):
@@ -135,7 +148,7 @@ def test_config_names_a_store_and_its_options(module, server):
         (["package.needs:Disk"], ["package.needs", "a_package_that_nobody_has"]),
         (["package.raises:Disk"], ["package.raises", "ValueError: first second"]),
         (["package.exits:Disk"], ["package.exits", "SystemExit"]),
-        (["mine:Absent"], ['"mine"', '"Absent"']),
+        (["mine:Absent"], ['"mine"', '"Absent"', "stores in it: Disk, Fails, "]),
         (["mine:"], ["package.module:Class"]),
         ([":Disk"], ["package.module:Class"]),
         (["mine:Disk"], ["mine:Disk", 'needs the option "text"']),
@@ -144,10 +157,14 @@ def test_config_names_a_store_and_its_options(module, server):
             ['has no option "txt"', "text, other, pool"],
         ),
         (["mine:instance", "--store-arg", "text=a"], ["takes no options"]),
-        (["mine:Fails"], ["mine:Fails", "RuntimeError: no luck"]),
-        (["mine:Refuses"], ["not for you"]),
+        (["mine:Fails"], ["mine:Fails", "RuntimeError: no luck", "mine.py, line "]),
+        (["mine:Refuses"], ["cannot make", "mine:Refuses", "not for you"]),
+        (["mine:Opens"], ["mine:Opens", 'No such file or directory: "/absent"']),
         (["mine:FailsToStart"], ["LookupError: nothing there"]),
         (["mine:Odd"], ["block_bytes is 3", "power of two"]),
+        (["mine:NoSize"], ["needs a method size()"]),
+        (["mine:NoRead"], ["needs a method pread() or submit()"]),
+        (["mine:unread"], ["needs a method pread() or submit()"]),
         (["mine:NoStore"], ["NoStore", "not a shmserver.Store"]),
         (["mine:nothing"], ["NoneType", "not a shmserver.Store"]),
         (["mine:number"], ["not a shmserver.Store"]),

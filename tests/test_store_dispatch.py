@@ -271,6 +271,16 @@ def test_short_and_strange_answers_are_eio(serve, answer):
     assert serve(Short()).run(Op.READ, 4096).result == -errno.EIO
 
 
+def test_data_that_is_returned_instead_of_filled_in_is_named(serve, caplog):
+    class Returns(Plain):
+        def pread(self, volume, buffer, offset_bytes):
+            return b"secret" * len(buffer)
+
+    assert serve(Returns()).run(Op.READ, 4096).result == -errno.EIO
+    assert "returned bytes; what is read goes into the buffer" in caplog.text
+    assert "secret" not in caplog.text
+
+
 def test_exact_count_is_fine(serve):
     class Counting(Plain):
         def pread(self, volume, buffer, offset_bytes):
