@@ -526,6 +526,25 @@ def test_nonsense_for_a_reply_is_a_broken_server(
             assert caught.value.errno == errno.EPROTO
 
 
+def test_descriptors_that_come_with_an_event_are_closed(fake: Callable[[Script], Path]) -> None:
+    ours, theirs = os.pipe()
+
+    def script(server: FakeServer) -> None:
+        server.hello()
+        peer = server.hello()
+        request = control.receive(peer)
+        event = wire.pack("msg_event", event=77)
+        control.send(peer, control.message(wire.MSG_EVENT, event), [theirs])
+        os.close(theirs)
+        control.send(peer, control.refusal(request.type, request.id, errno.ENOENT, "none"))
+
+    with Connection(fake(script)) as connection, pytest.raises(FileNotFoundError):
+        connection.open("vol")
+    with os.fdopen(ours, "rb") as pipe:
+        os.set_blocking(ours, False)
+        assert pipe.read(1) == b"", "somebody still has the other end"
+
+
 def test_unknown_events_are_ignored(fake: Callable[[Script], Path]) -> None:
     def script(server: FakeServer) -> None:
         peer = server.hello()

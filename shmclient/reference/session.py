@@ -104,6 +104,7 @@ class Session:
     # ---- events (section 4.6) ----
 
     def _take_event(self, packet: control.Packet) -> None:
+        packet.close_fds()
         if len(packet.payload) != wire.sizeof("msg_event") or not self._greeted:
             raise self.violated("a bad event")
         event = wire.unpack("msg_event", packet.payload)
