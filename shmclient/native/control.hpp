@@ -33,9 +33,9 @@ void check_alive(const SharedSession &session);
 } // namespace control
 
 /* close(), closed, and the with statement, which all that is opened has. */
-template <class Class> void bind_closing(py::class_<Class> &cls)
+template <class Class> void bind_closing(py::class_<Class> &cls, const char *close_doc)
 {
-    cls.def("close", &Class::close, "Close it; what waits for it ends with ENOTCONN.  Again is fine.");
+    cls.def("close", &Class::close, close_doc);
     cls.def_property_readonly("closed", &Class::closed, "Has it been closed?");
     cls.def("__enter__", [](const py::object &self) { return self; });
     cls.def("__exit__", [](Class &self, const py::args &) { self.close(); });

@@ -90,7 +90,7 @@ Errors: OSError by errno with a reason.  ENOTCONN: the server is gone, or close(
 meanwhile; whether the request was done is not known.  ValueError after close(), RuntimeError in the
 child after a fork().)");
     forbid_construction(cls);
-    bind_closing(cls);
+    bind_closing(cls, "Close it; what waits for it ends with ENOTCONN.  Again is fine.");
     bind_open_volume(cls);
     cls.def("stat", [](const Volume &self) { return control::stat(self.session()); },
             "Ask the server about the volume: a VolumeInfo.")
