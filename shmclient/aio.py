@@ -31,8 +31,6 @@ from shmclient._native import Future, LoopVolume
 
 __all__ = ["Connection", "Future", "Volume", "connect"]
 
-__all__ = ["Connection", "Volume", "connect"]
-
 Request = (
     shmclient.Read | shmclient.Write | shmclient.Flush | shmclient.Discard | shmclient.WriteZeroes
 )
@@ -211,8 +209,7 @@ class Volume(LoopVolume):
         super().__init__(volume, loop)
         self._loop = loop
         self._news = asyncio.Event()
-        self._watched = self._fd
-        loop.add_reader(self._watched, self._readable)
+        loop.add_reader(self._fd, self._readable)
 
     def _readable(self) -> None:
         self._news.set()
@@ -228,7 +225,7 @@ class Volume(LoopVolume):
         """Close it; requests on their way end with OSError ENOTCONN.  Again is fine."""
         # After fork() the loop's own descriptor is the parent's too.
         if not self.closed and self._here and not self._loop.is_closed():
-            self._loop.remove_reader(self._watched)
+            self._loop.remove_reader(self._fd)  # refuses other threads
         super().close()
         self._news.set()
 
@@ -265,6 +262,8 @@ class Volume(LoopVolume):
 
         OSError ENOTCONN when the session is over and all has been said.
         """
+        if timeout_s is not None and not timeout_s >= 0:
+            raise ValueError("timeout_s must not be negative")
         try:
             async with asyncio.timeout(timeout_s):
                 while True:
@@ -288,6 +287,8 @@ class Volume(LoopVolume):
         the store cannot tell.
         """
         end = self.size_bytes
+        if offset_bytes < 0 or (length_bytes is not None and length_bytes < 0):
+            raise ValueError("offset and length must not be negative")
         if length_bytes is not None:
             end = min(end, offset_bytes + length_bytes)
         found: shmclient.Extent | None = None

@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -157,6 +158,9 @@ def test_batch_and_block_status(path):
             (12288, 512, True),
         ]
         assert [one async for one in volume.block_status(1, 4 * MIB)] == []
+        for bad_range in ((-1, 0), (1, -1)):
+            with pytest.raises(ValueError, match="negative"):
+                _ = [one async for one in volume.block_status(*bad_range)]
 
     on_volume(path, body)
 
@@ -164,6 +168,8 @@ def test_batch_and_block_status(path):
 def test_events_are_awaited(path):
     async def body(volume):
         assert await volume.wait_event(0) is None
+        with pytest.raises(ValueError, match="negative"):
+            await volume.wait_event(-1)
         with shmclient.connect(path) as other:
             waiting = [asyncio.ensure_future(volume.wait_event()) for _ in range(2)]
             await asyncio.sleep(0)
@@ -333,6 +339,47 @@ def test_futures_have_the_interface_of_asyncio(path):
 
 async def wait_for_it(future: Any) -> Any:
     return await future
+
+
+def test_removing_one_callback_keeps_who_awaits(path):
+    """asyncio.wait() removes its callbacks when its time is over; nobody adds another one then."""
+
+    async def body(volume):
+        future = volume.pread(512, 0)
+        calls = []
+        forget = lambda _: calls.append("never")  # noqa: E731
+        future.add_done_callback(lambda _: calls.append("kept"))
+        future.add_done_callback(forget)
+        assert future.remove_done_callback(forget) == 1
+        await volume.pread(512, 0)
+        await asyncio.sleep(0)
+        assert future.done()
+        assert calls == ["kept"]
+
+    on_volume(path, body)
+
+
+def test_a_failure_that_is_forgotten_leaves_nothing_behind(path):
+    """The exception knows the frame, the frame the future, and the future the exception."""
+
+    class Local:
+        pass
+
+    async def fail(volume: aio.Volume) -> weakref.ref[Local]:
+        local = Local()
+        future = volume.discard(512, 4 * MIB)
+        with contextlib.suppress(OSError):
+            await future
+        assert future.exception() is not None
+        return weakref.ref(local)
+
+    async def body(volume):
+        seen = await fail(volume)
+        await asyncio.sleep(0)  # out of the callback that the future has run
+        gc.collect()
+        assert seen() is None
+
+    on_volume(path, body)
 
 
 def test_a_callback_that_raises_is_reported_and_stops_nothing(path):
@@ -520,7 +567,7 @@ def test_caller_in_another_thread_is_refused(path):
         caught = []
 
         def use() -> None:
-            for call in (lambda: volume.pread(1, 0), volume.flush, volume.events):
+            for call in (lambda: volume.pread(1, 0), volume.flush, volume.events, volume.close):
                 try:
                     call()
                 except RuntimeError as error:
@@ -529,7 +576,7 @@ def test_caller_in_another_thread_is_refused(path):
         thread = threading.Thread(target=use)
         thread.start()
         thread.join(WAIT_S)
-        assert len(caught) == 3
+        assert len(caught) == 4
         assert all("another thread" in text for text in caught)
         assert await volume.pread(1, 0) == b"\0"
 

@@ -26,13 +26,34 @@ PyObject *object_of(Future *future)
     return reinterpret_cast<PyObject *>(future);
 }
 
-void dealloc(PyObject *self)
+/* An exception refers to the frames it went through, and so perhaps to us. */
+int traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Future *future = future_of(self);
+    Py_VISIT(Py_TYPE(self));
+    Py_VISIT(future->loop);
+    Py_VISIT(future->value);
+    Py_VISIT(future->callback);
+    Py_VISIT(future->context);
+    Py_VISIT(future->more);
+    return 0;
+}
+
+int clear(PyObject *self)
 {
     Future *future = future_of(self);
     Py_CLEAR(future->value);
     Py_CLEAR(future->callback);
     Py_CLEAR(future->context);
     Py_CLEAR(future->more);
+    return 0;
+}
+
+void dealloc(PyObject *self)
+{
+    Future *future = future_of(self);
+    PyObject_GC_UnTrack(self);
+    clear(self);
     Py_CLEAR(future->loop);
     future->request.~Request();
     PyTypeObject *own = Py_TYPE(self);
@@ -349,6 +370,8 @@ const char doc[] =
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(doc)},
     {Py_tp_dealloc, reinterpret_cast<void *>(dealloc)},
+    {Py_tp_traverse, reinterpret_cast<void *>(traverse)},
+    {Py_tp_clear, reinterpret_cast<void *>(clear)},
     {Py_tp_methods, methods},
     {Py_tp_getset, properties},
     {Py_tp_iter, reinterpret_cast<void *>(self_again)},
@@ -359,7 +382,8 @@ PyType_Slot slots[] = {
 };
 
 PyType_Spec spec = {"shmclient._native.Future", sizeof(Future), 0,
-                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION, slots};
+                    Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+                    slots};
 
 void end_future(Future *future, State state, PyObject *value)
 {
@@ -416,14 +440,13 @@ void fail_future(Future *future, PyObject *error)
 
 bool run_callbacks(Future *future)
 {
-    PyObject *callback = std::exchange(future->callback, nullptr);
-    if (!callback) {
-        return true;
+    bool good = true;
+    if (PyObject *callback = std::exchange(future->callback, nullptr)) {
+        PyObject *context = std::exchange(future->context, nullptr);
+        good = run_callback(future, callback, context);
+        Py_DECREF(callback);
+        Py_DECREF(context);
     }
-    PyObject *context = std::exchange(future->context, nullptr);
-    bool good = run_callback(future, callback, context);
-    Py_DECREF(callback);
-    Py_DECREF(context);
     if (future->more) {
         PyObject *kind, *value, *traceback;
         PyErr_Fetch(&kind, &value, &traceback);

@@ -2,7 +2,8 @@
 /*
  * An open volume of C and its queue.  Shared by all who are in a call on it; the last one closes it.
  *
- * Threads: any.  The queue belongs to who says so: Turns (turns.hpp) or Loop (loop.hpp).
+ * Threads: any.  The queue belongs to who says so: Turns (turns.hpp), LoopVolume
+ * (loop_volume.hpp) or Load (load.hpp).
  */
 #ifndef SHMCLIENT_SESSION_HPP
 #define SHMCLIENT_SESSION_HPP
