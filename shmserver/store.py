@@ -109,6 +109,8 @@ class Request(Protocol):
 class Store:
     """Base of all stores.
 
+    size() and pread(), or submit(), are needed; the others are for what the store can do.
+
     Every method may also be `async def`; those run on one event loop, in a thread of the store.
 
     Threads: data methods (pread to block_status, submit) are called from one reactor thread unless

@@ -74,7 +74,12 @@ public:
         cls_.attr("_fields") = py::tuple(fields_);
         cls_.def("_asdict", &asdict, "Field names and values, in order.");
         cls_.def("__repr__", [](const py::object &self) {
-            return py::str("{}({})").format(py::type::of(self).attr("__name__"), asdict(self));
+            py::list values;
+            for (auto item : asdict(self)) {
+                values.append(py::str("{}={!r}").format(item.first, item.second));
+            }
+            return py::str("{}({})").format(py::type::of(self).attr("__name__"),
+                                            py::str(", ").attr("join")(values));
         });
         cls_.def("__eq__", [](const py::object &self, const py::object &other) {
             return py::type::of(self).is(py::type::of(other)) && asdict(self).equal(asdict(other));
