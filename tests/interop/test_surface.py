@@ -18,30 +18,18 @@ import shmclient.reference
 from interop.conftest import MIB
 
 IMPLEMENTATIONS: dict[str, Any] = {"native": shmclient, "reference": shmclient.reference}
-CLASSES = [
-    "Buffer",
-    "Connection",
-    "Discard",
-    "Event",
-    "Extent",
-    "Flush",
-    "Hello",
-    "Limits",
-    "Read",
-    "SessionInfo",
-    "SnapshotInfo",
-    "Status",
-    "Volume",
-    "VolumeInfo",
-    "Write",
-    "WriteZeroes",
-]
-RECORDS = [name for name in CLASSES if hasattr(getattr(shmclient.reference, name), "_fields")]
+CLASSES = shmclient.reference.__all__
+NATIVE_ONLY = {"LatencyHistogram", "Load", "__version__", "connect", "default_socket"}
+RECORDS = [name for name in CLASSES if hasattr(getattr(shmclient, name), "_fields")]
 
 
 def public(kind: type) -> set[str]:
     ours = {name for one in kind.__mro__ for name in vars(one) if one.__module__ != "builtins"}
     return {name for name in ours if not name.startswith("_")}
+
+
+def test_both_have_the_same_classes() -> None:
+    assert set(shmclient.__all__) - NATIVE_ONLY == set(CLASSES)
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -51,7 +39,7 @@ def test_public_names_are_the_same(name: str) -> None:
     assert public(native) == public(reference) - of_mmap_and_tuples
 
 
-@pytest.mark.parametrize("name", ["Event", "Extent", "Hello", "Limits", "SessionInfo", "Status"])
+@pytest.mark.parametrize("name", RECORDS)
 def test_records_have_the_same_members_in_the_same_order(name: str) -> None:
     native, reference = (getattr(module, name) for module in IMPLEMENTATIONS.values())
     assert native._fields == reference._fields
