@@ -7,7 +7,6 @@ person needs to find in it.
 
 import json
 import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable
@@ -17,6 +16,7 @@ from pathlib import Path
 import click
 import pytest
 from conftest import STOP_S, ServerProcess, client_argv, run
+from terminal import on_terminal
 
 import shmclient
 
@@ -133,29 +133,15 @@ def test_tables_show_who_has_a_volume_open(vpool):
             assert "2 volumes" in vpool.client("status").stdout
 
 
-def on_terminal(vpool: ServerProcess, cleanup: ExitStack, *words: str) -> str:
-    """What a command prints on a terminal of 60 columns."""
-    main, end = pty.openpty()
-    cleanup.callback(os.close, main)
-    process = subprocess.Popen(
-        client_argv(vpool.socket, *words),
-        stdout=end,
-        env={**os.environ, "COLUMNS": "60", "TERM": "xterm"},
-    )
-    os.close(end)
-    output = b""
-    while True:
-        try:
-            output += os.read(main, 65536)
-        except OSError:  # EIO: the last writer has closed
-            break
-    assert process.wait(STOP_S) == 0
-    return output.decode()
+def listed(vpool: ServerProcess, cleanup: ExitStack) -> str:
+    """What `list` prints on a narrow terminal."""
+    argv = client_argv(vpool.socket, "list")
+    return on_terminal(cleanup, argv, stream="stdout", columns=60)
 
 
 def test_tables_are_drawn_on_a_terminal(vpool, cleanup):
     vpool.client("create", "vol", "1G")
-    output = on_terminal(vpool, cleanup, "list")
+    output = listed(vpool, cleanup)
     assert "─" in output
     assert "vol" in output
 
@@ -163,7 +149,7 @@ def test_tables_are_drawn_on_a_terminal(vpool, cleanup):
 def test_names_are_never_taken_for_markup(vpool, cleanup):
     for name in ("[red]x[/red]", ":smile:", "%s{0}", "\\n"):
         vpool.client("create", name, "1M")
-        assert name in on_terminal(vpool, cleanup, "list")
+        assert name in listed(vpool, cleanup)
         assert name in vpool.client("list").stdout
 
 

@@ -7,8 +7,6 @@ real server; the command for what it prints and refuses.
 
 import json
 import math
-import os
-import pty
 import signal
 import subprocess
 import threading
@@ -20,6 +18,7 @@ import pytest
 from conftest import STOP_S, ServerProcess, client_argv
 from hypothesis import given
 from hypothesis import strategies as st
+from terminal import on_terminal
 
 import shmclient
 
@@ -359,20 +358,6 @@ def test_bench_that_is_interrupted_reports_what_it_has(memory, cleanup: ExitStac
 
 
 def test_bench_shows_rates_while_it_runs_on_a_terminal(memory, cleanup: ExitStack):
-    main, end = pty.openpty()
-    cleanup.callback(os.close, main)
-    process = subprocess.Popen(
-        client_argv(memory.socket, "--json", "bench", "vol", "--duration", "1s"),
-        stdout=subprocess.DEVNULL,
-        stderr=end,
-        env={**os.environ, "TERM": "xterm", "COLUMNS": "100"},
-    )
-    os.close(end)
-    output = b""
-    while True:
-        try:
-            output += os.read(main, 65536)
-        except OSError:  # EIO: the last writer has closed
-            break
-    assert process.wait(STOP_S) == 0
-    assert b"IOPS" in output
+    argv = client_argv(memory.socket, "--json", "bench", "vol", "--duration", "1s")
+    output = on_terminal(cleanup, argv, stream="stderr", columns=100)
+    assert "IOPS" in output

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from conftest import STOP_S, ServerProcess, client_argv
+from terminal import read_rest
 
 import shmclient
 from shmclient.cli.rates import COUNTED, COUNTERS, activity, percentile_ns, together
@@ -205,11 +206,7 @@ def test_top_stays_on_a_terminal_until_it_is_interrupted(memory, cleanup: ExitSt
         while output.count(b"1 session on 1 volume") < 3:
             output += os.read(main, 65536)
     process.send_signal(signal.SIGINT)
-    while True:
-        try:
-            output += os.read(main, 65536)
-        except OSError:  # EIO: the last writer has closed
-            break
+    output += read_rest(main)
     assert process.wait(STOP_S) == 0
     assert b"\x1b[?1049h" in output  # a screen of its own ...
     assert b"\x1b[?1049l" in output  # ... and back

@@ -6,7 +6,6 @@ has got there is seen in the server's list of sessions.
 """
 
 import os
-import pty
 import signal
 import subprocess
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import STOP_S, ServerProcess, client_argv, run
+from terminal import on_terminal
 
 import shmclient
 
@@ -310,29 +310,15 @@ def test_signal_ends_cat_at_once(faulty, cleanup):
 # ---- progress ----------------------------------------------------------------------------------
 
 
-def on_terminal(cleanup: ExitStack, *argv: str) -> str:
-    """What a program says on stderr when that is a terminal."""
-    main, end = pty.openpty()
-    cleanup.callback(os.close, main)
-    process = subprocess.Popen(
-        argv, stdout=subprocess.DEVNULL, stderr=end, env={**os.environ, "TERM": "xterm"}
-    )
-    os.close(end)
-    output = b""
-    while True:
-        try:
-            output += os.read(main, 65536)
-        except OSError:  # EIO: the last writer has closed
-            break
-    assert process.wait(STOP_S) == 0
-    return output.decode()
-
-
 def test_progress_is_shown_on_a_terminal_only(source, image, cleanup):
-    shown = on_terminal(cleanup, *client_argv(source.socket, "copy", "vol", "[red]twin[/red]"))
+    shown = on_terminal(
+        cleanup, client_argv(source.socket, "copy", "vol", "[red]twin[/red]"), stream="stderr"
+    )
     assert "[red]twin[/red]" in shown
     assert "100%" in shown
     assert "16 MiB of data" in shown
-    shown = on_terminal(cleanup, *client_argv(source.socket, "import", str(image), "imported"))
+    shown = on_terminal(
+        cleanup, client_argv(source.socket, "import", str(image), "imported"), stream="stderr"
+    )
     assert "100%" in shown
     assert run(client_argv(source.socket, "copy", "vol", "quiet")).stderr == ""
