@@ -617,3 +617,66 @@ def test_caller_with_wrong_arguments_gets_the_exception_at_once(path):
                 call()
 
     on_volume(path, body)
+
+
+class Closing:
+    """A number, or a buffer's end, that closes a volume."""
+
+    def __init__(self, volume: aio.Volume) -> None:
+        self.volume = volume
+
+    def __index__(self) -> int:
+        self.volume.close()
+        return 0
+
+    def __iter__(self) -> Iterator[Flush]:
+        self.volume.close()
+        yield Flush()
+
+
+class LastWords(bytearray):
+    volume: aio.Volume
+
+    def __del__(self) -> None:
+        self.volume.close()
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda volume: volume.pread(Closing(volume), 0),
+        lambda volume: volume.pread(512, Closing(volume)),
+        lambda volume: volume.preadinto(bytearray(512), Closing(volume)),
+        lambda volume: volume.discard(512, Closing(volume)),
+        lambda volume: volume.batch(Closing(volume)),
+    ],
+)
+def test_arguments_that_close_the_volume_crash_nothing(path, call):
+    async def body(volume):
+        with pytest.raises(ValueError, match="closed"):
+            await call(volume)
+
+    on_volume(path, body)
+
+
+@pytest.mark.parametrize("length_bytes", [0, 512])
+def test_memory_that_closes_the_volume_when_it_goes_crashes_nothing(path, length_bytes):
+    def last_words(volume: aio.Volume) -> LastWords:
+        memory = LastWords(length_bytes)
+        memory.volume = volume
+        return memory
+
+    async def body(volume):
+        first = volume.preadv((last_words(volume) for _ in range(1)), 0)
+        if length_bytes == 0:  # that was all the use it had
+            assert volume.closed
+            assert await first == 0
+            return
+        others = [volume.pread(512, 0) for _ in range(600)]
+        results = await asyncio.gather(first, *others, return_exceptions=True)
+        assert volume.closed
+        assert results[0] == length_bytes
+        for result in results[1:]:
+            assert result == bytes(512) or result.errno == errno.ENOTCONN
+
+    on_volume(path, body)

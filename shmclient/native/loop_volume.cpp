@@ -50,13 +50,14 @@ PyObject *LoopVolume::start(PyObject *self, Future *future)
     PyObject *object = reinterpret_cast<PyObject *>(future);
     auto own = py::reinterpret_steal<py::object>(object);
     schedule(self);
+    session(); /* the arguments may have been objects that closed it */
     own.inc_ref(); /* ours; the other one is the caller's */
     if (!waiting_.empty()) {
         waiting_.push_back(future);
     } else {
         hand_over(future);
     }
-    if (!in_turn_ && ovsshm_queue_in_flight(session_->queue) == 1) {
+    if (session_ && !in_turn_ && ovsshm_queue_in_flight(session_->queue) == 1) {
         ovsshm_queue_submit(session_->queue); /* it need not wait for company */
     }
     return own.release().ptr();
@@ -102,7 +103,11 @@ void LoopVolume::hand_over_waiting()
 void LoopVolume::collect()
 {
     ovsshm_completion completions[REAP_MAX];
-    ovsshm_queue *queue = session_->queue;
+    std::shared_ptr<Session> session = session_; /* memory that is let go of may run anything */
+    if (!session) {
+        return;
+    }
+    ovsshm_queue *queue = session->queue;
     ovsshm_queue_submit(queue);
     int count = ovsshm_queue_poll(queue, completions, REAP_MAX);
     if (count == 0 && settled_.empty() && ovsshm_queue_in_flight(queue) != 0) {
@@ -112,7 +117,7 @@ void LoopVolume::collect()
     for (int i = 0; i < count; i++) {
         auto *future = reinterpret_cast<Future *>(completions[i].user_data);
         future->request.result = completions[i].result;
-        settle_future(future, *session_);
+        settle_future(future, *session);
         settled_.push_back(future);
     }
 }

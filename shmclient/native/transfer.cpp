@@ -47,7 +47,7 @@ private:
 template <Kind kind> class Await {
 public:
     explicit Await(PyObject *volume)
-        : object_(volume), volume_(self_of<LoopVolume>(volume)), session_(*volume_.session()),
+        : object_(volume), volume_(self_of<LoopVolume>(volume)), session_(volume_.session()),
           future_(make_future(volume_.loop(), kind))
     {
     }
@@ -55,7 +55,7 @@ public:
     Await(const Await &) = delete;
     Await &operator=(const Await &) = delete;
 
-    Session &session() const { return session_; }
+    Session &session() const { return *session_; }
     Request &request() { return future_->request; }
 
     PyObject *go() { return volume_.start(object_, std::exchange(future_, nullptr)); }
@@ -63,7 +63,7 @@ public:
 private:
     PyObject *object_;
     LoopVolume &volume_;
-    Session &session_;
+    std::shared_ptr<Session> session_; /* while Python's code makes the arguments numbers */
     Future *future_;
 };
 
