@@ -115,6 +115,24 @@ def test_anything_that_is_contiguous_bytes_will_do(volume):
     assert words[2] == 1
 
 
+def test_caller_with_parts_of_blocks_is_told_their_size(short_dir):
+    with (
+        Server("fault", socket=short_dir / "b.sock", options={"block-bytes": "4096"}),
+        shmclient.connect(short_dir / "b.sock") as connection,
+    ):
+        connection.create("vol", MIB)
+        with connection.open("vol", writable=True) as volume:
+            for call in (
+                lambda: volume.preadinto(bytearray(100), 0),
+                lambda: volume.pread(4096, 512),
+                lambda: volume.pwrite(b"x", 0),
+                lambda: volume.discard(4096, 1),
+            ):
+                with pytest.raises(OSError, match="blocks are of 4096 bytes") as caught:
+                    call()
+                assert caught.value.errno == errno.EINVAL
+
+
 def test_names_of_implementations_are_kept():
     with pytest.raises(ValueError, match="implementation"):
         shmclient.connect("/nowhere", implementation="rust")

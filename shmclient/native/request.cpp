@@ -69,5 +69,9 @@ void raise_failure(Session &session, const Request &request)
     const char *why = strerrordesc_np(error);
     std::string reason = describe(request.io) + " of volume \"" + session.name +
                          "\" failed: " + (why ? why : "unknown error");
+    uint64_t block_bytes = ovsshm_volume_limits(session.volume)->block_bytes;
+    if (error == EINVAL && (request.io.offset_bytes | request.io.length_bytes) % block_bytes != 0) {
+        reason += "; its blocks are of " + std::to_string(block_bytes) + " bytes";
+    }
     raise_os_error(error, reason.c_str());
 }

@@ -9,7 +9,11 @@
  * Requests are in C's hands until they complete.  When a wait ends before that (Ctrl-C), the call is
  * abandoned: it is kept, with the memory it uses, until it is over or the volume closed.
  *
- * Lock order: nobody waits for the GIL with the mutex.
+ * A short request is waited for with the GIL, for a moment: most are done sooner than the GIL can be
+ * given away and taken back, and where another thread of Python computes, it would have it for
+ * milliseconds in between.
+ *
+ * Lock order: nobody waits for the GIL with the mutex, or for the mutex with the GIL.
  */
 #ifndef SHMCLIENT_TURNS_HPP
 #define SHMCLIENT_TURNS_HPP
@@ -47,7 +51,7 @@ class Turns {
 public:
     explicit Turns(std::shared_ptr<Session> opened) : session(std::move(opened)) {}
 
-    /* Runs all requests; results are in them.  With the GIL, which is released.  Raises on Ctrl-C. */
+    /* Runs all requests; results are in them.  With the GIL, see above.  Raises on Ctrl-C. */
     void run(std::unique_ptr<Call> &call);
 
     /* Raises the OSError of one of its requests whose result is negative. */
@@ -58,8 +62,10 @@ public:
 private:
     using Lock = std::unique_lock<std::mutex>;
 
+    bool run_at_once(Call &call);
     bool advance(Call &call);
     void start(Call &call);
+    void settle(const ovsshm_completion *completions, int count);
     bool sleep(Lock &lock);
     void give_way(Lock &lock);
     void abandon(std::unique_ptr<Call> call);
