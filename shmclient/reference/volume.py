@@ -231,7 +231,9 @@ class Volume:
 
     def pread(self, length_bytes: int, offset_bytes: int) -> bytes:
         """Fewer bytes only at the end of the volume, none beyond it."""
-        data = bytearray(count(length_bytes))
+        block_bytes = self.limits.block_bytes
+        most = (self.size_bytes // block_bytes + 1) * block_bytes  # memory that can be of use
+        data = bytearray(min(count(length_bytes), most))
         return bytes(data[: self.preadinto(data, offset_bytes)])
 
     def preadinto(self, buffer: Any, offset_bytes: int) -> int:

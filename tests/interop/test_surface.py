@@ -94,6 +94,7 @@ CALLS: dict[str, Callable[[Held], Any]] = {
     "range beyond 2^63": lambda h: h.volume.pread(2, (1 << 63) - 1),
     "write beyond 2^63": lambda h: h.volume.pwrite(b"xx", (1 << 63) - 1),
     "discard beyond 2^63": lambda h: h.volume.discard(2, (1 << 63) - 1),
+    "read of 2^62": lambda h: len(h.volume.pread(1 << 62, 512)),
     "length of 2^63": lambda h: h.volume.discard(1 << 63, 0),
     "length of 2^64": lambda h: h.volume.write_zeroes(1 << 64, 0),
     "extents beyond 2^63": lambda h: list(h.volume.block_status(2, (1 << 63) - 1)),
