@@ -42,16 +42,15 @@ PyObject *batch(PyObject *self, PyObject *const *args, Py_ssize_t count, PyObjec
     parameters.bind(args, count, keywords, values);
     bool check = to_bool(values[1], true);
     std::shared_ptr<Turns> turns = self_of<Volume>(self).turns();
-    auto requests = py::reinterpret_steal<py::object>(
-        PySequence_Fast(values[0], "requests must be iterable"));
+    /* A copy: __buffer__() of Python 3.12 may be anybody's code, and change a list under us. */
+    auto requests = py::reinterpret_steal<py::tuple>(PySequence_Tuple(values[0]));
     if (!requests) {
         throw py::error_already_set();
     }
-    auto size = static_cast<size_t>(PySequence_Fast_GET_SIZE(requests.ptr()));
+    size_t size = requests.size();
     auto call = std::make_unique<Call>(size);
     for (size_t i = 0; i < size; i++) {
-        to_request(PySequence_Fast_GET_ITEM(requests.ptr(), static_cast<Py_ssize_t>(i)),
-                   call->items[i]);
+        to_request(PyTuple_GET_ITEM(requests.ptr(), static_cast<Py_ssize_t>(i)), call->items[i]);
     }
     turns->run(call);
     py::list results = results_of(*call);
