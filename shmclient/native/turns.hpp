@@ -13,7 +13,8 @@
  * given away and taken back, and where another thread of Python computes, it would have it for
  * milliseconds in between.
  *
- * Lock order: nobody waits for the GIL with the mutex, or for the mutex with the GIL.
+ * Lock order: nobody waits for the GIL with the mutex; the other way round only who sees to abandoned
+ * calls.
  */
 #ifndef SHMCLIENT_TURNS_HPP
 #define SHMCLIENT_TURNS_HPP
