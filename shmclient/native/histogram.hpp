@@ -26,7 +26,6 @@ public:
     }
 
     uint64_t count() const { return count_; }
-    uint64_t sum_ns() const { return sum_ns_; }
     uint64_t min_ns() const { return count_ ? min_ns_ : 0; }
     uint64_t max_ns() const { return max_ns_; }
     double mean_ns() const
