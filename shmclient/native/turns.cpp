@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "turns.hpp"
 
+#include <algorithm>
 #include <cerrno>
 
 #include <poll.h>
@@ -14,6 +15,7 @@ constexpr unsigned REAP_MAX = 64;
 /* With the GIL: for requests of so many bytes, so many looks at the queue, a few us. */
 constexpr uint64_t AT_ONCE_BYTES_MAX = 16384;
 constexpr int AT_ONCE_LOOKS = 200;
+constexpr unsigned AT_ONCE_FAILURES_MAX = 8; /* then every 256th request is tried */
 
 static void relax()
 {
@@ -54,6 +56,10 @@ bool Turns::run_at_once(Call &call)
         asleep_) {
         return false;
     }
+    if (at_once_pause_ != 0) {
+        at_once_pause_--;
+        return false;
+    }
     start(call);
     for (int look = 0; !call.over() && look < AT_ONCE_LOOKS; look++) {
         if (ovsshm_queue_ready(session->queue)) {
@@ -62,6 +68,8 @@ bool Turns::run_at_once(Call &call)
             relax();
         }
     }
+    at_once_failures_ = call.over() ? 0 : std::min(at_once_failures_ + 1, AT_ONCE_FAILURES_MAX);
+    at_once_pause_ = (1u << at_once_failures_) - 1;
     return call.over();
 }
 

@@ -76,6 +76,8 @@ private:
     std::condition_variable changed_; /* asleep_ has become false */
     bool asleep_ = false;             /* a thread sleeps on the descriptor */
     std::atomic<int> waiting_{0};     /* threads that want the mutex */
+    unsigned at_once_pause_ = 0;      /* so many requests are not tried with the GIL, ... */
+    unsigned at_once_failures_ = 0;   /* as it has been in vain so often lately */
     std::list<std::unique_ptr<Call>> abandoned_; /* changed with the GIL and the mutex */
 };
 
