@@ -69,10 +69,10 @@ void bind_batch(py::module_ &m, VolumeClass &cls)
         cls, "batch",
         "batch($self, requests, *, check=True)\n--\n\n"
         "Run many requests with one call; returns their results in order.\n\n"
-        "requests: an iterable of Read, Write, Flush, Discard and WriteZeroes, any number of them.\n"
-        "They are in flight together, as many as the queue is deep, and may be done in any order: a\n"
+        "requests: an iterable of Read, Write, Flush, Discard and WriteZeroes, any number.  They\n"
+        "are in flight together, as many as the queue is deep, and may be done in any order: a\n"
         "Flush covers what was written before this call.\n\n"
-        "With check the first failure (in order) is raised, an OSError whose attribute `results` has\n"
-        "all of them; without, a failure is -errno in its place.  A request that is wrong by itself\n"
-        "(TypeError, BufferError, ValueError) keeps all of them from being submitted.");
+        "With check the first failure (in order) is raised, an OSError whose attribute `results`\n"
+        "has all of them; without, a failure is -errno in its place.  A request that is wrong by\n"
+        "itself (TypeError, BufferError, ValueError) keeps all of them from being submitted.");
 }

@@ -11,8 +11,8 @@ namespace {
 /* The memory; given back at the end, to the arena if that is still there. */
 class ArenaPiece {
 public:
-    ArenaPiece(const std::shared_ptr<Session> &session, uint64_t length_bytes)
-        : length_bytes(length_bytes), data(ovsshm_buffer_alloc(session->volume, length_bytes)),
+    ArenaPiece(const std::shared_ptr<Session> &session, uint64_t bytes)
+        : length_bytes(bytes), data(ovsshm_buffer_alloc(session->volume, bytes)),
           session_(session)
     {
         if (!data) {
@@ -140,10 +140,10 @@ const char doc[] =
     "Shared memory of a volume, made by Volume.buffer().\n\n"
     "Requests on it, or on any part of a memoryview of it, are not copied.  It has the buffer\n"
     "protocol: memoryview(buffer), numpy.frombuffer(buffer), len(buffer).  The contents are\n"
-    "undefined at first; the address is a multiple of 4096, or of 512 when it is shorter than that.\n\n"
-    "It belongs to whoever asked for it and is given back by release(), at the end of a with block,\n"
-    "or when nobody refers to it any more.  It stays valid when its volume is closed; then nobody\n"
-    "but this process sees what is written to it.  Any thread may use it.";
+    "undefined at first; the address is a multiple of 4096, or of 512 when it is shorter.\n\n"
+    "It belongs to whoever asked for it and is given back by release(), at the end of a with\n"
+    "block, or when nobody refers to it any more.  It stays valid when its volume is closed; then\n"
+    "nobody but this process sees what is written to it.  Any thread may use it.";
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(doc)},

@@ -2,8 +2,8 @@
 /*
  * Buffer: a piece of a volume's shared arena as a Python object with the buffer protocol.
  *
- * It holds the shared memory, not the session: it stays valid when the volume is closed.  What views
- * of it are alive is counted, so that nobody sees memory that has been given back.
+ * It holds the shared memory, not the session: it stays valid when the volume is closed.  The views
+ * of it are counted, so that nobody sees memory that has been given back.
  */
 #ifndef SHMCLIENT_BUFFER_HPP
 #define SHMCLIENT_BUFFER_HPP

@@ -201,9 +201,10 @@ void bind_connection(py::module_ &m)
 {
     using py::arg;
     m.def("default_socket", &default_socket,
-          "The path where a client looks when none is given: $OVS_SHM_SOCKET, or that of the system "
-          "for root, else one in $XDG_RUNTIME_DIR.");
-    py::class_<Connection> cls(m, "Connection", R"(A connection to a server, for management; a context manager.
+          "The path where a client looks when none is given: $OVS_SHM_SOCKET, or that of the\n"
+          "system for root, else one in $XDG_RUNTIME_DIR.");
+    py::class_<Connection> cls(m, "Connection",
+                               R"(A connection to a server, for management; a context manager.
 
 Sizes are in bytes.  Volume names are 1 to 254 bytes, "/" in them makes directories on demand.
 
@@ -211,7 +212,7 @@ Threads: any; calls take turns.  The GIL is released while a call waits, and Ctr
 
 Errors: OSError by errno with the server's reason: FileNotFoundError, FileExistsError,
 PermissionError (also to shrink), EBUSY, EINVAL, ENAMETOOLONG, ENOSPC; EOPNOTSUPP: the store cannot;
-ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the child after a fork().)");
+ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the child after fork().)");
     bind_closing(cls, "Close it; a call that is under way ends by itself.  Again is fine.");
     cls.def(py::init<std::optional<py::str>>(), arg("socket") = py::none(),
             "Connect to the server at a socket's path; see shmclient.connect().")
@@ -245,7 +246,7 @@ ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the chi
              arg("depth") = 0, arg("arena_bytes") = 0,
              "Open a Volume, on a session of its own that outlives this connection.\n\n"
              "writable: one client at a time may write, else EBUSY; EROFS: nobody may.\n"
-             "depth: requests in flight, arena_bytes: shared memory, a multiple of 4096, for Buffers\n"
-             "and for requests on other memory; 0 for the defaults (256 and 64 MiB, or the server's\n"
-             "limit if that is less).  EINVAL: more than the server allows.");
+             "depth: requests in flight; arena_bytes: shared memory, a multiple of 4096, for\n"
+             "Buffers and for requests on other memory; 0 for the defaults (256 and 64 MiB, or\n"
+             "the server's limit if that is less).  EINVAL: more than the server allows.");
 }

@@ -20,7 +20,7 @@ py::str text(const char *bytes);
 /* A name on its way to C.  Refuses the one character that C would take for the end. */
 std::string name_bytes(const py::str &name);
 
-/* A number of bytes, or of requests: TypeError, ValueError if negative, OverflowError from 2^63 on. */
+/* A number of bytes, or of requests: TypeError, ValueError if negative, OverflowError from 2^63. */
 uint64_t to_count(PyObject *object, const char *what);
 
 /* An argument of that kind in a signature that pybind11 makes. */

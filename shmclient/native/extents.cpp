@@ -74,7 +74,8 @@ Extents block_status(const py::object &self, std::optional<Count> length_bytes, 
     uint64_t size_bytes = ovsshm_volume_bytes(self.cast<const Volume &>().session()->volume);
     uint64_t start = std::min(offset_bytes.value, size_bytes);
     uint64_t left = size_bytes - start;
-    return Extents(self, start, start + (length_bytes ? std::min(length_bytes->value, left) : left));
+    uint64_t length = length_bytes ? std::min(length_bytes->value, left) : left;
+    return Extents(self, start, start + length);
 }
 
 } // namespace
@@ -90,7 +91,7 @@ void bind_extents(py::module_ &m, VolumeClass &cls)
     cls.def("block_status", &block_status, arg("length_bytes") = py::none(),
             arg("offset_bytes") = 0,
             "Iterate over the Extents of a range; by default of the whole volume.\n\n"
-            "Neighbours differ in kind, and together they cover the range as far as the volume goes.\n"
-            "They are asked for in portions, so that what is written meanwhile may show.  EOPNOTSUPP:\n"
-            "the store cannot tell.");
+            "Neighbours differ in kind, and together they cover the range as far as the volume\n"
+            "goes.  They are asked for in portions, so that what is written meanwhile may show.\n"
+            "EOPNOTSUPP: the store cannot tell.");
 }

@@ -362,10 +362,10 @@ PyGetSetDef properties[] = {
 };
 
 const char doc[] =
-    "A request on its way; await it for its result.  Made by the methods of shmclient.aio.Volume.\n\n"
+    "A request on its way; await it for its result.  Made by the methods of aio.Volume.\n\n"
     "It is with the server already, or waits for room, whether it is awaited or not.  It has the\n"
-    "interface of asyncio.Future, for asyncio.gather(), wait_for() and the like.  Whoever waits when\n"
-    "it completes runs at once, before the loop looks for anything else.";
+    "interface of asyncio.Future, for asyncio.gather(), wait_for() and the like.  Whoever waits\n"
+    "when it completes runs at once, before the loop looks for anything else.";
 
 PyType_Slot slots[] = {
     {Py_tp_doc, const_cast<char *>(doc)},

@@ -2,9 +2,9 @@
 /*
  * Waiting without the GIL.
  *
- * When the interpreter ends while a thread waits, Python makes that thread end where it asks for the
- * GIL again (before 3.14), by unwinding its stack: destructors would run that need the GIL.  Such a
- * thread sleeps here instead until the process is gone, as it does in newer Pythons.
+ * When the interpreter ends while a thread waits, Python makes that thread end where it asks for
+ * the GIL again (before 3.14), by unwinding its stack: destructors would run that need the GIL.
+ * Such a thread sleeps here instead until the process is gone, as it does in newer Pythons.
  */
 #ifndef SHMCLIENT_GIL_HPP
 #define SHMCLIENT_GIL_HPP

@@ -250,11 +250,11 @@ void bind_load(py::module_ &m)
     py::class_<Run>(m, "Load", R"(A load on a volume, made without Python in its way.
 
 depth requests of block_bytes are in flight, each replaced by another when it has completed:
-read_percent of them are reads, the others writes.  random: anywhere in the range, as the seed has it;
+read_percent of them are reads, the others writes.  random: anywhere in the range, by the seed;
 else one block after the other, over and over.  The range is length_bytes from offset_bytes on, by
 default the whole volume.
 
-Takes the volume over: it is closed for others, and ends with the load.  The volume's arena must have
+Takes the volume over: it is closed for others, and ends with the load.  Its arena must have
 room for depth buffers of block_bytes, or twice that for reads and writes, else OSError ENOMEM.
 
 Threads: run() in one; stop() and the numbers of reads and writes in any, also while it runs.)")
@@ -263,13 +263,13 @@ Threads: run() in one; stop() and the numbers of reads and writes in any, also w
              arg("offset_bytes") = 0, arg("length_bytes") = py::none(),
              arg("seed") = 0)
         .def("run", &Run::run, arg("duration_ns"),
-             "Go on for so long, once, and wait for what is in flight then; the GIL is released.\n\n"
+             "Go on for so long, once, and wait for what is in flight; the GIL is released.\n\n"
              "The first request that fails ends it and is raised, an OSError.")
         .def("stop", &Run::stop, "Let it end now.")
         .def_property_readonly("reads", &Run::reads, "Completed so far.")
         .def_property_readonly("writes", &Run::writes, "Completed so far.")
         .def_property_readonly("read_latencies", &Run::read_latencies,
-                               "From submission to completion, a LatencyHistogram; when it is over.")
+                               "From submission to completion, a LatencyHistogram; at the end.")
         .def_property_readonly("write_latencies", &Run::write_latencies, "The same of the writes.")
         .def_property_readonly("cpu_ns", &Run::cpu_ns, "Of the thread in run(); when it is over.")
         .def_property_readonly("elapsed_ns", &Run::elapsed_ns, "When it is over.");

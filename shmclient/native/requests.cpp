@@ -201,7 +201,7 @@ void to_request(PyObject *object, Request &request)
         request.write_zeroes(it->length_bytes, it->offset_bytes, it->may_unmap, it->fua);
     } else {
         PyErr_Format(PyExc_TypeError,
-                     "a batch is made of Read, Write, Flush, Discard and WriteZeroes, not of %.100s",
+                     "a batch is of Read, Write, Flush, Discard and WriteZeroes, not of %.100s",
                      type->tp_name);
         throw py::error_already_set();
     }

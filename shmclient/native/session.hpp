@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An open volume of C and its queue.  Shared by all who are in a call on it; the last one closes it.
+ * An open volume of C and its queue, shared by all who are in a call on it; the last closes it.
  *
  * Threads: any.  The queue belongs to who says so: Turns (turns.hpp), LoopVolume
  * (loop_volume.hpp) or Load (load.hpp).

@@ -213,24 +213,24 @@ template <template <Kind> class Way> void bind(py::handle cls)
 {
     add_fast_method<pread<Way>>(cls, "pread",
                            "pread($self, length_bytes, offset_bytes)\n--\n\n"
-                           "Read into new bytes: fewer only at the end of the volume, none beyond.");
+                           "Read into new bytes: fewer only at the volume's end, none beyond.");
     add_fast_method<preadinto<Way>>(
         cls, "preadinto",
         "preadinto($self, buffer, offset_bytes)\n--\n\n"
         "Read into a writable, contiguous buffer; returns the number of bytes, as pread().\n\n"
-        "A Buffer of this volume, or a part of one, is read into without a copy.  BufferError when\n"
-        "it is read-only or not contiguous, TypeError when it is no buffer.");
+        "A Buffer of this volume, or a part of one, is read into without a copy.  BufferError\n"
+        "when it is read-only or not contiguous, TypeError when it is no buffer.");
     add_fast_method<preadv<Way>>(
         cls, "preadv",
         "preadv($self, buffers, offset_bytes)\n--\n\n"
-        "Read one range into several buffers, one behind the other; returns the number of bytes.\n\n"
+        "Read one range into several buffers, one after the other; returns the bytes read.\n\n"
         "buffers: any iterable of what preadinto() takes.");
     add_fast_method<pwrite<Way>>(
         cls, "pwrite",
         "pwrite($self, data, offset_bytes, *, fua=False)\n--\n\n"
         "Write all of data, contiguous bytes of any kind; returns their number.\n\n"
-        "With fua they are durable when this returns.  EFBIG: they reach beyond the end; EBADF: not\n"
-        "open for writing.");
+        "With fua they are durable when this returns.  EFBIG: they reach beyond the end;\n"
+        "EBADF: not open for writing.");
     add_fast_method<pwritev<Way>>(
         cls, "pwritev",
         "pwritev($self, buffers, offset_bytes, *, fua=False)\n--\n\n"

@@ -6,15 +6,14 @@
  * at a time sleeps on the queue's descriptor, without the mutex, so that others can submit; those
  * wait for it to wake up.
  *
- * Requests are in C's hands until they complete.  When a wait ends before that (Ctrl-C), the call is
- * abandoned: it is kept, with the memory it uses, until it is over or the volume closed.
+ * Requests are in C's hands until they complete.  When a wait ends before that (Ctrl-C), the call
+ * is abandoned: it is kept, with the memory it uses, until it is over or the volume closed.
  *
- * A short request is waited for with the GIL, for a moment: most are done sooner than the GIL can be
- * given away and taken back, and where another thread of Python computes, it would have it for
- * milliseconds in between.
+ * A short request is waited for with the GIL, for a moment: most are done sooner than the GIL can
+ * be given away and taken back, which takes a system call where another thread wants it.
  *
- * Lock order: nobody waits for the GIL with the mutex; the other way round only who sees to abandoned
- * calls.
+ * Lock order: nobody waits for the GIL with the mutex; the other way round only who sees to
+ * abandoned calls.
  */
 #ifndef SHMCLIENT_TURNS_HPP
 #define SHMCLIENT_TURNS_HPP

@@ -81,10 +81,10 @@ VolumeClass bind_volume(py::module_ &m)
 Offsets and lengths are in bytes; where `limits.block_bytes` is above 1 they are multiples of it,
 else EINVAL.  Requests of any length are fine: long ones are split.
 
-Threads: any thread may call any method at any time; calls wait for each other only for the moment it
-takes to submit.  The GIL is released while a call waits, if it is not done within microseconds.
-Memory of the caller is used until the call returns; a call that Ctrl-C ends may leave its buffers in
-use until the server has answered, or the volume is closed.
+Threads: any thread may call any method at any time; calls wait for each other only for the moment
+it takes to submit.  The GIL is released while a call waits, if it is not done within microseconds.
+Memory of the caller is used until the call returns; a call that Ctrl-C ends may leave its buffers
+in use until the server has answered, or the volume is closed.
 
 Errors: OSError by errno with a reason.  ENOTCONN: the server is gone, or close() was called
 meanwhile; whether the request was done is not known.  ValueError after close(), RuntimeError in the
