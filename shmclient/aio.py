@@ -293,7 +293,10 @@ class Volume(LoopVolume):
             end = min(end, offset_bytes + length_bytes)
         found: shmclient.Extent | None = None
         while offset_bytes < end:
-            for one in await self._extents(end - offset_bytes, offset_bytes):
+            page = await self._extents(end - offset_bytes, offset_bytes)
+            if not page:
+                break  # the volume has become shorter meanwhile
+            for one in page:
                 length = min(one.length_bytes, end - offset_bytes)
                 offset_bytes += length
                 if found and (found.hole, found.zero) == (one.hole, one.zero):

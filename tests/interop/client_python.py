@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
+import inspect
+import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Self
 
 import shmclient
+import shmclient.aio
 import shmclient.reference
 from interop import client
 from interop.client import ARENA_BYTES, WAIT_S, Event, Extent, Hello, Info, Request, Snapshot
@@ -200,3 +204,90 @@ class Volume(client.Volume):
     def batch(self, requests: Sequence[Request]) -> list[bytes | int]:
         said, buffers = _requests(self._words, requests)
         return _results(self._volume.batch(said, check=False), buffers)
+
+
+# ---- asyncio ----
+
+
+class _Loop:
+    """An event loop in a thread; stopped when the last of its users has closed."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="asyncio")
+        self._users = 1
+        self._thread.start()
+
+    def run(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(3 * WAIT_S)
+
+    def use(self) -> _Loop:
+        self._users += 1
+        return self
+
+    def leave(self) -> None:
+        self._users -= 1
+        if self._users == 0:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+
+class _Plain:
+    """An object of shmclient.aio, each call of it made on its loop and waited for."""
+
+    def __init__(self, loop: _Loop, inner: Any) -> None:
+        self._loop = loop
+        self._inner = inner
+        self._open = True
+
+    def __getattr__(self, name: str) -> Any:
+        async def get() -> Any:
+            return getattr(self._inner, name)
+
+        async def call(*arguments: Any, **options: Any) -> Any:
+            result = getattr(self._inner, name)(*arguments, **options)
+            if hasattr(result, "__aiter__"):
+                return [one async for one in result]
+            return await result if inspect.isawaitable(result) else result
+
+        if callable(getattr(type(self._inner), name)):
+            return lambda *arguments, **options: self._loop.run(call(*arguments, **options))
+        return self._loop.run(get())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, name: str, **options: Any) -> _Plain:
+        return _Plain(self._loop.use(), self._loop.run(self._inner.open(name, **options)))
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self.__getattr__("close")()
+            self._loop.leave()
+
+
+def aio_as_plain(socket: str, beside: _Plain | None = None) -> _Plain:
+    """A connection of shmclient.aio as if it were one of shmclient; on the loop of another?"""
+
+    async def connect() -> Any:
+        return await shmclient.aio.connect(socket)
+
+    loop = beside._loop.use() if beside else _Loop()
+    try:
+        return _Plain(loop, loop.run(connect()))
+    except BaseException:
+        loop.leave()
+        raise
+
+
+class AioConnection(Connection):
+    """shmclient.aio."""
+
+    def __init__(self, socket: str) -> None:
+        self._words = shmclient
+        self._connection = aio_as_plain(socket)

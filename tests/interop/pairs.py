@@ -48,6 +48,7 @@ class Client(NamedTuple):
 CLIENTS: dict[str, Client] = {
     "c": Client(client_c.Connection, frozenset({"empty"})),
     "native": Client(client_python.Connection),
+    "aio": Client(client_python.AioConnection),
     "reference": Client(partial(client_python.Connection, implementation="reference")),
     "historical": Client(
         client_historical.Connection,

@@ -7,6 +7,7 @@ What one raises for a mistake of its caller the other raises too: the type, and 
 from __future__ import annotations
 
 import array
+import asyncio
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 import pytest
 
 import shmclient
+import shmclient.aio
 import shmclient.reference
+from interop.client import WAIT_S
+from interop.client_python import aio_as_plain
 from interop.conftest import MIB
 
 IMPLEMENTATIONS: dict[str, Any] = {"native": shmclient, "reference": shmclient.reference}
@@ -45,12 +49,16 @@ def test_records_have_the_same_members_in_the_same_order(name: str) -> None:
     assert native._fields == reference._fields
 
 
+def connect(socket: str, name: str) -> Any:
+    return aio_as_plain(socket) if name == "aio" else shmclient.connect(socket, implementation=name)
+
+
 class Held:
     """A closed and an open volume, a reader, and the words of an implementation."""
 
     def __init__(self, name: str, socket: str, stack: Any) -> None:
-        self.words = IMPLEMENTATIONS[name]
-        self.connection: Any = stack.enter_context(shmclient.connect(socket, implementation=name))
+        self.words = IMPLEMENTATIONS.get(name, shmclient)
+        self.connection: Any = stack.enter_context(connect(socket, name))
         volume = f"surface-{name}"
         if volume not in [info.name for info in self.connection.list()]:
             self.connection.create(volume, MIB)
@@ -61,7 +69,10 @@ class Held:
         self.reader = stack.enter_context(self.connection.open(volume))
         self.closed = self.connection.open(volume)
         self.closed.close()
-        self.gone: Any = shmclient.connect(socket, implementation=name)
+        # Of asyncio on a loop that lives on.
+        self.gone: Any = (
+            aio_as_plain(socket, self.connection) if name == "aio" else connect(socket, name)
+        )
         self.gone.close()
 
 
@@ -231,13 +242,13 @@ def held(running: Any) -> Any:
 
     with ExitStack() as stack:
         socket = running("c-memory").socket
-        yield {name: Held(name, socket, stack) for name in IMPLEMENTATIONS}
+        yield {name: Held(name, socket, stack) for name in [*IMPLEMENTATIONS, "aio"]}
 
 
+@pytest.mark.parametrize("other", ["reference", "aio"])
 @pytest.mark.parametrize("what", CALLS)
-def test_callers_get_the_same_from_both(held: dict[str, Held], what: str) -> None:
-    native, reference = (outcome(CALLS[what], held[name]) for name in IMPLEMENTATIONS)
-    assert native == reference
+def test_callers_get_the_same(held: dict[str, Held], what: str, other: str) -> None:
+    assert outcome(CALLS[what], held[other]) == outcome(CALLS[what], held["native"])
 
 
 @pytest.mark.parametrize("name", ["Connection", "Volume"])
@@ -253,3 +264,47 @@ def test_parameters_have_the_same_names(name: str) -> None:
         except ValueError:
             continue
         assert list(theirs.parameters) == list(inspect.signature(ours).parameters), method
+
+
+# ---- a volume that becomes shorter while somebody looks at it ----
+
+
+def ragged(connection: Any, name: str) -> None:
+    """More extents than any client asks for at a time, of a volume that can go back to nothing."""
+    connection.create(name, 512)
+    connection.snapshot_create(name, "small")
+    connection.resize(name, 16 * MIB)
+    with connection.open(name, writable=True) as volume:
+        volume.batch([shmclient.Write(b"x" * 4096, offset) for offset in range(0, 16 * MIB, 8192)])
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_extents_end_with_a_volume_that_shrinks(running, implementation: str) -> None:
+    with shmclient.connect(running("c-memory").socket, implementation=implementation) as connection:
+        name = f"ragged-{implementation}"
+        ragged(connection, name)
+        with connection.open(name) as volume:
+            extents = volume.block_status()
+            first = next(extents)
+            connection.snapshot_rollback(name, "small")
+            rest = list(extents)
+            assert first.length_bytes + sum(one.length_bytes for one in rest) < 16 * MIB
+            assert list(volume.block_status()) == list(volume.block_status(512, 0))
+
+
+def test_extents_end_with_a_volume_that_shrinks_asynchronously(running) -> None:
+    socket = running("c-memory").socket
+    with shmclient.connect(socket) as connection:
+        ragged(connection, "ragged-aio")
+
+    async def look() -> int:
+        server = await shmclient.aio.connect(socket)
+        async with server, await server.open("ragged-aio") as volume:
+            extents = volume.block_status()
+            total = (await anext(extents)).length_bytes
+            await server.snapshot_rollback("ragged-aio", "small")
+            async for one in extents:
+                total += one.length_bytes
+            return total
+
+    assert asyncio.run(asyncio.wait_for(look(), WAIT_S)) < 16 * MIB
