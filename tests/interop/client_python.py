@@ -262,7 +262,8 @@ class _Plain:
         self.close()
 
     def open(self, name: str, **options: Any) -> _Plain:
-        return _Plain(self._loop.use(), self._loop.run(self._inner.open(name, **options)))
+        inner = self._loop.run(self._inner.open(name, **options))  # refused: no user more
+        return _Plain(self._loop.use(), inner)
 
     def close(self) -> None:
         if self._open:
