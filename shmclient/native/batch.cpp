@@ -7,15 +7,17 @@
 
 namespace {
 
+/* Mostly they are all the same number: one object then. */
 py::list results_of(const Call &call)
 {
     py::list results(call.count);
+    py::object last;
     for (size_t i = 0; i < call.count; i++) {
-        PyObject *result = PyLong_FromLongLong(call.items[i].result);
-        if (!result) {
-            throw py::error_already_set();
+        int64_t result = call.items[i].result;
+        if (i == 0 || result != call.items[i - 1].result) {
+            last = py::int_(result);
         }
-        PyList_SET_ITEM(results.ptr(), static_cast<Py_ssize_t>(i), result);
+        PyList_SET_ITEM(results.ptr(), static_cast<Py_ssize_t>(i), last.inc_ref().ptr());
     }
     return results;
 }
