@@ -20,12 +20,10 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import qemu_bench
+from benchmarks.handover import NEAR_NS, handover_ns
 from benchmarks.peers import PeerUnavailable
 from benchmarks.python_clients import ROWS, Sampler, servers
 from benchmarks.qemu_bench import Sample
-
-NEAR_NS = 200  # hand-over between CPUs that share a cache
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def measure(names: Iterable[str], rounds: int, seconds: float, console: Console)
         for number in range(rounds):
             for name, sampler in samplers.items():
                 progress.update(task, description=name)
-                placement = qemu_bench.handover_ns()
+                placement = handover_ns()
                 records.append(Record(name, number, placement, sampler(seconds)))
                 progress.advance(task)
     return records

@@ -19,6 +19,7 @@ import click
 from rich.console import Console
 
 from benchmarks import peers
+from benchmarks.handover import NEAR_NS
 from benchmarks.qemu_bench import Workload
 from benchmarks.sidebyside import PeerMaker, Record, measure, table
 
@@ -30,7 +31,6 @@ WORKLOADS = (
     Workload(4096, 32),
     Workload(4096, 32, write=True),
 )
-NEAR_NS = 200  # hand-over between CPUs that share a cache
 
 
 def _ours(store: str, name: str) -> PeerMaker:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from benchmarks.peers import TOP, Peer
+from benchmarks.peers import Peer
 
 SAMPLE_TIMEOUT_S = 120.0
 
@@ -85,17 +85,3 @@ def count_for(peer: Peer, workload: Workload, seconds: float) -> int:
         if count / sample.iops > seconds / 8:
             return max(1000, int(sample.iops * seconds))
         count *= 4
-
-
-def handover_ns() -> int | None:
-    """Round trip of a polled hand-over between the CPUs now; None when it cannot be built."""
-    probe = TOP / "build/handover"
-    source = TOP / "benchmarks/handover.c"
-    try:
-        if not probe.exists() or probe.stat().st_mtime < source.stat().st_mtime:
-            probe.parent.mkdir(exist_ok=True)
-            build = ["gcc", "-O2", "-pthread", str(source), "-o", str(probe)]
-            subprocess.run(build, check=True, timeout=60)
-        return int(subprocess.run([str(probe)], capture_output=True, timeout=20, check=True).stdout)
-    except (OSError, subprocess.SubprocessError):
-        return None

@@ -22,6 +22,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from benchmarks import peers, qemu_bench
+from benchmarks.handover import handover_ns
 from benchmarks.qemu_bench import Sample, Workload
 
 SIZE_BYTES = 256 << 20
@@ -82,7 +83,7 @@ def measure(
         task = progress.add_task("measuring", total=rounds * len(running) * len(workloads))
         for number in range(rounds):
             for workload in workloads:
-                placement = qemu_bench.handover_ns()
+                placement = handover_ns()
                 for peer in running:
                     progress.update(task, description=f"{peer.name}, {workload}")
                     key = (peer.name, workload)

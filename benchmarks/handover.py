@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: MIT
+"""Where the CPUs are: the time of a polled hand-over between them, by handover.c."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from benchmarks.record import Placement
+
+NEAR_NS = 200  # a hand-over there and back between CPUs that share a cache takes less
+_SOURCE = Path(__file__).with_name("handover.c")
+_PROBE = Path(__file__).resolve().parent.parent / "build/handover"
+
+
+def handover_ns() -> int | None:
+    """Round trip now, measured for 20 ms; None when the probe cannot be built."""
+    try:
+        if not _PROBE.exists() or _PROBE.stat().st_mtime < _SOURCE.stat().st_mtime:
+            _PROBE.parent.mkdir(exist_ok=True)
+            build = ["gcc", "-O2", "-pthread", str(_SOURCE), "-o", str(_PROBE)]
+            subprocess.run(build, check=True, timeout=60)
+        done = subprocess.run([str(_PROBE)], capture_output=True, timeout=20, check=True)
+        return int(done.stdout)
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def placement(handover: int | None) -> Placement | None:
+    if handover is None:
+        return None
+    return "near" if handover < NEAR_NS else "far"
