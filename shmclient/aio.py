@@ -289,11 +289,12 @@ class Volume(LoopVolume):
         end = self.size_bytes
         if offset_bytes < 0 or (length_bytes is not None and length_bytes < 0):
             raise ValueError("offset and length must not be negative")
-        if length_bytes is not None:
-            end = min(end, offset_bytes + length_bytes)
+        slack = -end % self.limits.block_bytes  # requests are of whole blocks
+        if length_bytes is not None and offset_bytes + length_bytes < end:
+            end, slack = offset_bytes + length_bytes, 0
         found: shmclient.Extent | None = None
         while offset_bytes < end:
-            page = await self._extents(end - offset_bytes, offset_bytes)
+            page = await self._extents(end - offset_bytes + slack, offset_bytes)
             if not page:
                 break  # the volume has become shorter meanwhile
             for one in page:

@@ -376,6 +376,84 @@ def test_copy_to_a_store_that_can_less(server, memory, options):
         assert content(target, name) == content(memory, "vol")
 
 
+@pytest.fixture(params=[4096, 65536])
+def blocks(request, server) -> tuple[ServerProcess, int]:
+    """A server whose store takes whole blocks only, and their size."""
+    option = f"block-bytes={request.param}"
+    return server("--store", "fault", "--store-option", option), request.param
+
+
+@pytest.mark.parametrize("size", [512, SLOT + 1536, 3 * MiB - 700])
+@pytest.mark.parametrize("last", [b"e", b"\0"])
+def test_import_rounds_up_to_whole_blocks_and_says_so(blocks, tmp_path, size, last):
+    target, block = blocks
+    data = noise(size - 1) + last
+    padded = data + bytes(-size % block)
+    (tmp_path / "image").write_bytes(data)
+    for words, source in (
+        (("import", str(tmp_path / "image"), "file"), b""),
+        (("import", "-", "pipe"), data),
+        (("import", str(tmp_path / "image"), "sized", "--size", str(size + -size % 512)), b""),
+    ):
+        result = piped(target, source, *words)
+        assert result.returncode == 0, result.stderr
+        assert content(target, words[2]) == padded
+        told = f"{-size % block} zero bytes" if source else f"it has {len(padded)} bytes"
+        assert told in result.stderr.decode()
+
+
+@pytest.mark.parametrize("size", [MiB + 512, 5 * MiB - 512])
+def test_copy_to_blocks_and_back_is_exact(blocks, memory, size):
+    target, block = blocks
+    for name, parts in (
+        ("full", {0: noise(size)}),
+        ("sparse", {MiB: noise(512)}),
+        ("empty", {}),
+    ):
+        fill(memory, name, size, parts)
+        expected = content(memory, name)
+        result = memory.client("copy", name, name, "--to-socket", str(target.socket))
+        assert f"it has {size + -size % block} bytes" in result.stderr
+        assert content(target, name) == expected + bytes(-size % block)
+        target.client("copy", name, f"back/{name}", "--to-socket", str(memory.socket))
+        assert content(memory, f"back/{name}") == expected + bytes(-size % block)
+
+
+def test_volume_that_ends_within_a_block_is_read_to_its_end(server, memory, tmp_path):
+    """As it may be left by somebody who serves the pool without direct I/O."""
+    pool = tmp_path / "pool"
+    pool.mkdir()
+    size = MiB + 1536
+    expected = image(pool / "vol", size, {0: noise(4096), MiB - 512: noise(2048)})
+    image(pool / "holes", size, {0: noise(512)})
+    options = ["inner=file", "block-bytes=4096"]
+    words = [word for option in options for word in ("--store-option", option)]
+    source = server("--store", "fault", "--pool", pool, *words)
+    for name in ("vol", "holes"):
+        source.client("export", name, str(tmp_path / name))
+        assert (tmp_path / name).read_bytes() == (pool / name).read_bytes()
+        source.client("copy", name, name, "--to-socket", str(memory.socket))
+        assert content(memory, name) == (pool / name).read_bytes()
+        source.client("map", name)
+    result = piped(source, b"", "cat", "vol", "--offset", "100", "--length", "2M")
+    assert (result.stdout, result.stderr) == (expected[100:], b"")
+    # Its end cannot be written.
+    refused = failed(source, "import", str(tmp_path / "vol"), "vol", "--overwrite")
+    assert f"`shmclient resize` to {MiB + 4096}" in refused
+    assert (pool / "vol").read_bytes() == expected
+
+
+def test_store_with_blocks_that_cannot_resize_wants_a_size(server, tmp_path):
+    words = ["--store-option", "block-bytes=4096", "--store-option", "without=resize"]
+    target = server("--store", "fault", *words)
+    (tmp_path / "image").write_bytes(noise(5120))
+    refused = failed(target, "import", str(tmp_path / "image"), "vol")
+    assert "whole blocks of 4 KiB, 8192 bytes; give it that --size" in refused
+    assert names(target) == []
+    target.client("import", str(tmp_path / "image"), "vol", "--size", "8192")
+    assert content(target, "vol") == noise(5120) + bytes(3072)
+
+
 def test_copy_from_a_store_that_does_not_know_its_holes(server, memory):
     source = server("--store", "fault", "--store-option", "without=block-status")
     fill(source, "vol", 16 * MiB, {MiB: noise(MiB)})

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """shmclient, the binding: every call once for what it does, and for how it fails."""
 
+import asyncio
 import errno
 import os
 import threading
@@ -12,7 +13,7 @@ import pytest
 from conftest import wait_until
 
 import shmclient
-from shmclient import Connection
+from shmclient import Connection, aio
 from shmserver import Server
 
 MIB = 1 << 20
@@ -49,6 +50,37 @@ def test_reads_are_short_at_the_end_and_empty_beyond(connection):
         assert len(volume.pread(4096, 512)) == 512
         assert volume.pread(4096, 1024) == b""
         assert volume.pread(0, 0) == b""
+
+
+@pytest.mark.parametrize("client", ["native", "reference", "asyncio"])
+def test_volume_that_ends_within_a_block(short_dir, client):
+    """It is read, and its extents are told, by requests of whole blocks."""
+    path = short_dir / "b.sock"
+    size = MIB + 512
+    with Server("fault", socket=path, options={"block-bytes": "4096"}):
+        with shmclient.connect(path) as connection:
+            connection.create("vol", size)
+
+        async def look() -> list[shmclient.Extent]:
+            async with await aio.connect(path) as server, await server.open("vol") as volume:
+                assert len(await volume.pread(MIB + 4096, 0)) == size
+                with pytest.raises(OSError, match="block"):
+                    _ = [one async for one in volume.block_status(512, 0)]
+                return [one async for one in volume.block_status()]
+
+        if client == "asyncio":
+            extents = asyncio.run(look())
+        else:
+            with (
+                shmclient.connect(path, implementation=client) as connection,
+                connection.open("vol") as volume,
+            ):
+                assert len(volume.pread(MIB + 4096, 0)) == size
+                with pytest.raises(OSError, match="block"):
+                    list(volume.block_status(512, 0))
+                extents = list(volume.block_status())
+    (whole,) = extents
+    assert (whole.offset_bytes, whole.length_bytes) == (0, size)
 
 
 def test_requests_longer_than_the_limit_are_split(short_dir):

@@ -11,7 +11,14 @@ from typing import Protocol, TypeVar
 
 import shmclient
 from shmclient.cli import ranges
-from shmclient.cli.endpoints import SECTOR_BYTES, FileTarget, StreamTarget, VolumeTarget
+from shmclient.cli.endpoints import (
+    SECTOR_BYTES,
+    FileTarget,
+    StreamTarget,
+    VolumeTarget,
+    unit_of,
+    whole,
+)
 from shmclient.cli.pump import SETTLE_S, Background
 from shmclient.console import Failure, Interrupted, doing, interruptible, note
 from shmclient.units import format_size
@@ -77,6 +84,8 @@ class VolumeDestination:
         new = self.create_or_open(size_bytes)
         volume = self.open()
         fresh = new or Background(partial(_is_zero, volume)).start().result()
+        growing = new and size_bytes is None
+        self._fit_blocks(volume, new, growing)
         if not new:
             if new_only:
                 raise Failure(f"{self._what} exists; --size is for a new one")
@@ -90,8 +99,24 @@ class VolumeDestination:
                     f"{self._what} exists and is not empty; --overwrite replaces what is in it"
                 )
         self._written = True
-        growing = new and size_bytes is None
         return volume, VolumeTarget(volume, self._what, fresh=fresh, growing=growing)
+
+    def _fit_blocks(self, volume: shmclient.Volume, new: bool, growing: bool) -> None:
+        """Only whole blocks can be written: a new volume gets as many as it takes."""
+        size_bytes, block_bytes = volume.size_bytes, volume.limits.block_bytes
+        fitting = whole(size_bytes, unit_of(volume))
+        if fitting == size_bytes:
+            return
+        blocks = f"blocks of {format_size(block_bytes)}"
+        if not new:
+            raise Failure(
+                f"{self._what} has {size_bytes} bytes, which are no whole {blocks}: its end cannot "
+                f"be written; `shmclient resize` to {fitting} makes it whole"
+            )
+        with doing(f"make {self._what} of whole {blocks}, {fitting} bytes; give it that --size"):
+            Background(partial(volume.resize, fitting)).start().result()
+        if not growing:
+            note(f"{self._what} is made of whole {blocks}: it has {fitting} bytes")
 
     def undo(self) -> None:
         if not self._creation:

@@ -6,6 +6,7 @@ import os
 import select
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from itertools import chain
 
 import shmclient
 from shmclient.cli import ranges
@@ -26,7 +27,12 @@ Slots = tuple[memoryview, memoryview]
 
 def sectors(length_bytes: int) -> int:
     """Rounded up to what the size of a volume may be."""
-    return length_bytes + -length_bytes % SECTOR_BYTES
+    return whole(length_bytes, SECTOR_BYTES)
+
+
+def unit_of(volume: shmclient.Volume) -> int:
+    """What the size of this volume has to be a multiple of so that all of it can be written."""
+    return max(SECTOR_BYTES, volume.limits.block_bytes)
 
 
 def grain_of(*volumes: shmclient.Volume) -> int:
@@ -34,10 +40,15 @@ def grain_of(*volumes: shmclient.Volume) -> int:
     return max(GRAIN_BYTES, *(volume.limits.block_bytes for volume in volumes))
 
 
+def whole(length_bytes: int, unit_bytes: int) -> int:
+    """Rounded up to a multiple."""
+    return length_bytes + -length_bytes % unit_bytes
+
+
 def slots(volume: shmclient.Volume) -> Slots:
     """Shared memory: requests of this volume on it are not copied."""
     slot_bytes = min(SLOT_BYTES, volume.limits.arena_bytes // 4)
-    slot_bytes = max(slot_bytes - slot_bytes % GRAIN_BYTES, GRAIN_BYTES)
+    slot_bytes = max(slot_bytes - slot_bytes % grain_of(volume), grain_of(volume))
     with doing("get memory to share with the server"):
         return memoryview(volume.buffer(slot_bytes)), memoryview(volume.buffer(slot_bytes))
 
@@ -48,8 +59,11 @@ def _widen_pipe(fd: int) -> None:
         fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
 
 
-def portions(found: Iterable[Range], slot_bytes: int) -> Iterator[list[Range]]:
+def portions(
+    found: Iterable[Range], slot_bytes: int, grain_bytes: int = GRAIN_BYTES
+) -> Iterator[list[Range]]:
     """Cuts ranges into requests, as many at a time as have room in a slot."""
+    request_bytes = max(REQUEST_BYTES, grain_bytes)
     portion: list[Range] = []
     room = slot_bytes
     for offset, length, zero in found:
@@ -60,7 +74,7 @@ def portions(found: Iterable[Range], slot_bytes: int) -> Iterator[list[Range]]:
             if room == 0 or len(portion) >= REQUESTS_MAX:
                 yield portion
                 portion, room = [], slot_bytes
-            part = min(length, REQUEST_BYTES, room)
+            part = min(length, request_bytes, room)
             portion.append(Range(offset, part, False))
             room -= part + -part % GRAIN_BYTES
             offset, length = offset + part, length - part
@@ -83,7 +97,7 @@ def placed(portion: Iterable[Range], slot: memoryview) -> list[Piece]:
 
 
 class VolumeSource:
-    """A stretch of a volume; `grain_bytes` is what all requests are aligned to."""
+    """A stretch of a volume, to the byte; `grain_bytes` is what all requests are aligned to."""
 
     def __init__(
         self,
@@ -97,9 +111,14 @@ class VolumeSource:
     ) -> None:
         self._volume = volume
         self._doing = f"read {what}"
-        found = ranges.of_volume(volume, offset_bytes, length_bytes)
-        wide = ranges.widened(found, offset_bytes, offset_bytes + length_bytes, grain_bytes)
-        self._portions = portions(wide, slot_bytes)
+        self._start = offset_bytes
+        self._end = offset_bytes + length_bytes
+        start, end = offset_bytes - offset_bytes % grain_bytes, whole(self._end, grain_bytes)
+        size = min(end, volume.size_bytes)
+        behind = Range(size, end - size, True)  # where the volume ends within a block
+        found = chain(ranges.of_volume(volume, start, size - start), [behind])
+        wide = ranges.widened(found, start, end, grain_bytes)
+        self._portions = portions(wide, slot_bytes, grain_bytes)
 
     def next(self, slot: memoryview) -> list[Piece]:
         with doing(self._doing):
@@ -110,9 +129,11 @@ class VolumeSource:
                 if piece.data is not None
             ]
             counts = self._volume.batch(requests)
-        if counts != [piece.length_bytes for piece in pieces if piece.data is not None]:
-            raise Failure(f"cannot {self._doing}: it became smaller")
-        return pieces
+        read = (piece for piece in pieces if piece.data is not None)
+        for count, piece in zip(counts, read, strict=True):
+            if piece.offset_bytes + count < min(piece.end_bytes, self._end):
+                raise Failure(f"cannot {self._doing}: it became smaller")
+        return [piece.within(self._start, self._end) for piece in pieces]
 
     def stop(self) -> None:
         self._volume.close()
@@ -129,7 +150,7 @@ class FileSource:
         self.length_bytes = length_bytes
         found = ranges.of_file(fd, sectors(length_bytes))
         wide = ranges.widened(found, 0, sectors(length_bytes), grain_bytes)
-        self._portions = portions(wide, slot_bytes)
+        self._portions = portions(wide, slot_bytes, grain_bytes)
 
     def next(self, slot: memoryview) -> list[Piece]:
         with doing(f"read {self._what}"):
@@ -156,9 +177,10 @@ class FileSource:
 class StreamSource:
     """A pipe, a terminal, a device: read from front to back, however little comes at a time."""
 
-    def __init__(self, fd: int, what: str) -> None:
+    def __init__(self, fd: int, what: str, grain_bytes: int) -> None:
         self._fd = fd
         self._what = what
+        self._grain_bytes = grain_bytes
         self._stop = os.eventfd(0)
         self._ended = False
         self.length_bytes = 0
@@ -173,8 +195,8 @@ class StreamSource:
         slot[have:padded] = bytes(padded - have)
         start = self.length_bytes
         self.length_bytes += have
-        whole = Range(start, padded, False)
-        return placed(next(portions([whole], len(slot)), []), slot)
+        found = Range(start, padded, False)
+        return placed(next(portions([found], len(slot), self._grain_bytes), []), slot)
 
     def _read(self, slot: memoryview) -> int:
         """Until the slot is full or nothing comes any more."""
@@ -200,7 +222,8 @@ class StreamSource:
 class VolumeTarget:
     """An open volume.
 
-    fresh: it is known to be zero all over.  growing: it gets as long as what is written.
+    fresh: it is known to be zero all over.  growing: it gets as long as what is written.  Its size
+    is a multiple of its blocks; data that ends within one is followed by zeroes.
     """
 
     def __init__(
@@ -211,16 +234,18 @@ class VolumeTarget:
         self._fresh = fresh
         self._growing = growing
         self._grain_bytes = grain_of(volume)
+        self._unit_bytes = unit_of(volume)
         self._end_bytes = 0
 
     def write(self, pieces: Sequence[Piece]) -> int:
         requests = _Requests(self._volume)
         with doing(f"write {self._what}"):
             for piece in pieces:
-                self._end_bytes = piece.end_bytes
+                self._end_bytes = whole(piece.end_bytes, self._unit_bytes)
                 self._check_room()
                 if piece.data is None:
-                    self._make_zero(Range(piece.offset_bytes, piece.length_bytes, True), requests)
+                    length = self._end_bytes - piece.offset_bytes
+                    self._make_zero(Range(piece.offset_bytes, length, True), requests)
                 else:
                     self._put(piece.offset_bytes, piece.data, requests)
             requests.run()
@@ -249,13 +274,19 @@ class VolumeTarget:
             self._volume.resize(end_bytes)
 
     def _put(self, offset_bytes: int, data: memoryview, requests: "_Requests") -> None:
-        for run in ranges.zero_runs(offset_bytes, data, self._grain_bytes):
-            if run.zero:
-                self._make_zero(run, requests)
-            else:
-                self._grow(run.end_bytes)
-                at = run.offset_bytes - offset_bytes
-                requests.write(data[at : at + run.length_bytes], run.offset_bytes)
+        for offset, length, zero in ranges.zero_runs(offset_bytes, data, self._grain_bytes):
+            padding = -length % self._unit_bytes
+            if zero:
+                self._make_zero(Range(offset, length + padding, True), requests)
+                continue
+            self._grow(offset + length + padding)
+            run = data[offset - offset_bytes :][:length]
+            aligned = length - length % self._unit_bytes
+            if aligned:
+                requests.write(run[:aligned], offset)
+            if padding:
+                last = bytes(run[aligned:]) + bytes(padding)
+                requests.write(memoryview(last), offset + aligned)
 
     def _make_zero(self, run: Range, requests: "_Requests") -> None:
         """Nothing for what is zero already; data, for a store that knows nothing else."""

@@ -27,6 +27,12 @@ class Piece(NamedTuple):
     def end_bytes(self) -> int:
         return self.offset_bytes + self.length_bytes
 
+    def within(self, start_bytes: int, end_bytes: int) -> "Piece":
+        """What of it lies there."""
+        start, end = max(start_bytes, self.offset_bytes), min(end_bytes, self.end_bytes)
+        at = start - self.offset_bytes
+        return Piece(start, end - start, self.data and self.data[at : at + end - start])
+
 
 class Source(Protocol):
     def next(self, slot: memoryview) -> list[Piece]:

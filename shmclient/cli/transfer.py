@@ -25,6 +25,7 @@ from shmclient.cli.endpoints import (
     grain_of,
     sectors,
     slots,
+    unit_of,
 )
 from shmclient.cli.pump import Source, Target, pump
 from shmclient.console import Failure, doing, note
@@ -52,7 +53,8 @@ def import_(common: Common, file: str, volume: str, size: int | None, overwrite:
     """Copy a raw image, or standard input, into VOLUME.
 
     VOLUME is made when it is missing; one that is not empty is only taken with --overwrite.  Zeroes
-    take no space in it.  What is no multiple of 512 bytes is padded with zeroes.
+    take no space in it.  What is no multiple of 512 bytes, or of the blocks of
+    the store, is padded with zeroes.
     """
     what = "standard input" if file == "-" else f'"{file}"'
     with ExitStack() as stack:
@@ -68,16 +70,17 @@ def import_(common: Common, file: str, volume: str, size: int | None, overwrite:
         memory = slots(opened)
         source: FileSource | StreamSource
         if length is None:
-            source = StreamSource(fd, what)
+            source = StreamSource(fd, what, grain_of(opened))
         else:
             source = FileSource(fd, what, length, len(memory[0]), grain_of(opened))
         transfer = Transfer(file, volume, needed)
         transfer.run(source, target, memory)
         if length is not None and os.fstat(fd).st_size not in (0, length):
             note(f"{what} has changed its size meanwhile; its first {length} bytes were imported")
-    padding = -source.length_bytes % SECTOR_BYTES
+        unit = SECTOR_BYTES if needed else unit_of(opened)
+    padding = -source.length_bytes % unit
     if padding:
-        note(f"{what} is no multiple of 512 bytes; {padding} zero bytes were added")
+        note(f"{what} is no multiple of {unit} bytes; {padding} zero bytes were added")
     transfer.summarize(common, "imported")
 
 
@@ -164,7 +167,9 @@ def cat(common: Common, volume: str, offset: int, length: int | None) -> None:
             raise Failure(f'"{volume}" has {origin.size_bytes} bytes only')
         available = origin.size_bytes - offset
         memory = slots(origin.volume)
-        source = origin.source(memory, 1, offset, min(length or available, available))
+        source = origin.source(
+            memory, grain_of(origin.volume), offset, min(length or available, available)
+        )
         transfer = Transfer(volume, "-", None)
         pump(source, StreamTarget(sys.stdout.fileno(), "standard output"), memory, transfer.moved)
     transfer.summarize(common, "", to_stdout=True)

@@ -14,8 +14,9 @@ namespace {
 
 class Extents {
 public:
-    Extents(py::object volume, uint64_t start, uint64_t end)
-        : volume_(std::move(volume)), next_(start), end_(end)
+    /* slack: how far behind the end a request reaches, to be of whole blocks. */
+    Extents(py::object volume, uint64_t start, uint64_t end, uint64_t slack)
+        : volume_(std::move(volume)), next_(start), end_(end), slack_(slack)
     {
         look(); /* what cannot be done at all is said at once */
     }
@@ -51,7 +52,7 @@ private:
         std::shared_ptr<Turns> turns = volume_.cast<const Volume &>().turns();
         auto call = std::make_unique<Call>(1);
         Request &request = call->items[0];
-        request.block_status(end_ - next_, next_);
+        request.block_status(end_ - next_ + slack_, next_);
         turns->run(call);
         if (request.result < 0) {
             turns->raise_failure(*call, request);
@@ -64,6 +65,7 @@ private:
     py::object volume_;
     uint64_t next_; /* offset in the volume of what comes next */
     uint64_t end_;
+    uint64_t slack_;
     std::unique_ptr<ovsshm_extent[]> page_; /* extents from next_ on, from index_ to count_ */
     size_t index_ = 0;
     size_t count_ = 0;
@@ -71,11 +73,14 @@ private:
 
 Extents block_status(const py::object &self, std::optional<Count> length_bytes, Count offset_bytes)
 {
-    uint64_t size_bytes = ovsshm_volume_bytes(self.cast<const Volume &>().session()->volume);
+    ovsshm_volume *volume = self.cast<const Volume &>().session()->volume;
+    uint64_t size_bytes = ovsshm_volume_bytes(volume);
     uint64_t start = std::min(offset_bytes.value, size_bytes);
     uint64_t left = size_bytes - start;
     uint64_t length = length_bytes ? std::min(length_bytes->value, left) : left;
-    return Extents(self, start, start + length);
+    uint64_t block_bytes = ovsshm_volume_limits(volume)->block_bytes;
+    uint64_t slack = length == left ? -size_bytes % block_bytes : 0;
+    return Extents(self, start, start + length, slack);
 }
 
 } // namespace

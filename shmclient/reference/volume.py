@@ -266,18 +266,22 @@ class Volume:
         size_bytes = self.size_bytes
         start = min(count(offset_bytes), size_bytes)
         length = size_bytes if length_bytes is None else count(length_bytes)
-        return _merged(self._extents(start, min(start + length, size_bytes)))
+        end = min(start + length, size_bytes)
+        # Requests are of whole blocks, also where the volume ends within one.
+        slack = -end % self.limits.block_bytes if end == size_bytes else 0
+        return _merged(self._extents(start, end, slack))
 
-    def _extents(self, offset_bytes: int, end: int) -> Iterator[Extent]:
+    def _extents(self, offset_bytes: int, end: int, slack: int) -> Iterator[Extent]:
         while offset_bytes < end:
-            task = range_task("block-status", end - offset_bytes, offset_bytes)
+            task = range_task("block-status", end - offset_bytes + slack, offset_bytes)
             self._do(task)
             if not task.extents:
                 return  # it has become shorter meanwhile
             for one in task.extents:
                 hole, zero = one.flags & wire.EXTENT_HOLE, one.flags & wire.EXTENT_ZERO
-                yield Extent(offset_bytes, one.length_bytes, bool(hole), bool(zero))
-                offset_bytes += one.length_bytes
+                length = min(one.length_bytes, end - offset_bytes)
+                yield Extent(offset_bytes, length, bool(hole), bool(zero))
+                offset_bytes += length
 
     def batch(self, requests: Sequence[Request], *, check: bool = True) -> list[int]:
         """Many requests, in flight together; their results in order.
