@@ -381,6 +381,7 @@ cdef ovsshm_store *_make_python_store(dispatcher) except NULL:
     store.dispatcher = <PyObject *>dispatcher
     store.base.type = &store.type
     store.type.abi = OVSSHM_STORE_ABI
+    store.type.flags = OVSSHM_STORE_HOLDS
     store.type.name = store.name
     store.type.summary = b"a store in Python"
     store.type.destroy = _destroy_python_store

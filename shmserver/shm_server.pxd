@@ -72,6 +72,7 @@ cdef extern from "openvstorage/shm_server.h" nogil:
 
     enum:
         OVSSHM_STORE_ABI
+        OVSSHM_STORE_HOLDS
 
     struct ovsshm_store:
         const ovsshm_store_type *type
@@ -107,6 +108,7 @@ cdef extern from "openvstorage/shm_server.h" nogil:
 
     struct ovsshm_store_type:
         uint32_t abi
+        uint32_t flags
         const char *name
         const char *summary
         const char *options

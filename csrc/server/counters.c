@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "local_own.h"
 #include "server.h"
 #include "session.h"
 
@@ -22,9 +23,12 @@ srv_counters_sum(struct counters *to, const struct counters *from)
     }
 }
 
-static void
-sum_session(struct counters *to, const struct session *session)
+void
+srv_counters_session(struct counters *to, const struct session *session)
 {
+    if (session->local) {
+        srv_local_counters(session, to);
+    }
     for (uint32_t i = 0; i < session->queue_count; i++) {
         srv_counters_sum(to, &session->queues[i].counters);
     }
@@ -34,7 +38,7 @@ static void
 describe(const struct session *session, struct ovsshm_session_info *info)
 {
     struct counters sum = {.reads = 0};
-    sum_session(&sum, session);
+    srv_counters_session(&sum, session);
     *info = (struct ovsshm_session_info){
         .id = session->id,
         .pid = (uint32_t)session->peer.pid,
@@ -54,6 +58,9 @@ describe(const struct session *session, struct ovsshm_session_info *info)
     memcpy(info->client, session->client, sizeof(info->client));
     memcpy(info->volume, session->volume->name, sizeof(info->volume));
     memcpy(info->latency_counts, sum.latency_counts, sizeof(info->latency_counts));
+    if (session->local) {
+        info->in_flight = srv_local_in_flight(session->server, session->volume);
+    }
     for (uint32_t i = 0; i < session->queue_count; i++) {
         info->in_flight += ovsshm_load_relaxed(&session->queues[i].in_flight);
     }
@@ -89,7 +96,7 @@ srv_counters_total(struct ovsshm_server *server, struct counters *total)
     *total = registry->ended;
     TAILQ_FOREACH(session, &registry->sessions, by_id)
     {
-        sum_session(total, session);
+        srv_counters_session(total, session);
     }
     pthread_mutex_unlock(&registry->lock);
 }

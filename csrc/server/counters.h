@@ -46,18 +46,27 @@ srv_counters_result(struct counters *c, uint8_t op, int32_t result)
     }
 }
 
+static inline unsigned
+srv_counters_bucket(uint64_t ns)
+{
+    unsigned bucket = 63u - (unsigned)__builtin_clzll(ns | 1);
+    return bucket < OVSSHM_LATENCY_BUCKETS ? bucket : OVSSHM_LATENCY_BUCKETS - 1;
+}
+
 /* Of `count` requests, each of which took so long. */
 static inline void
 srv_counters_latency(struct counters *c, uint64_t ns, uint32_t count)
 {
-    unsigned bucket = 63u - (unsigned)__builtin_clzll(ns | 1);
-    bucket = bucket < OVSSHM_LATENCY_BUCKETS ? bucket : OVSSHM_LATENCY_BUCKETS - 1;
     COUNTER_ADD(c->latency_ns, ns * count);
-    COUNTER_ADD(c->latency_counts[bucket], count);
+    COUNTER_ADD(c->latency_counts[srv_counters_bucket(ns)], count);
 }
 
 /* Adds what `from` has counted so far; `to` belongs to the caller. */
 void srv_counters_sum(struct counters *to, const struct counters *from);
+
+/* As above, all that a session has counted.  Registry lock. */
+struct session;
+void srv_counters_session(struct counters *to, const struct session *session);
 
 /* Sessions with an id above `after`, in order of id; how many were stored.  Any thread. */
 unsigned srv_counters_sessions(struct ovsshm_server *server, uint64_t after,

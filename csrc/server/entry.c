@@ -12,21 +12,7 @@
 
 #define EXTENTS_MAX 1024 /* of one block-status reply; the client asks again */
 
-enum buffer {
-    NO_BUFFER,
-    DATA,
-    EXTENTS
-};
-
-/* What is allowed with an op. */
-static const struct rule {
-    uint64_t capability; /* the store needs */
-    enum buffer buffer;
-    uint8_t flags;
-    bool known;
-    bool changes; /* needs a writer; must not reach beyond the end */
-    bool ranged;  /* has offset and length */
-} rules[] = {
+static const struct rule rules[] = {
     [OVSSHM_OP_READ] = {.known = true,
                         .ranged = true,
                         .buffer = DATA,
@@ -173,9 +159,8 @@ take_buffer(struct queue *queue, const struct ovsshm_sqe *e, enum buffer buffer,
     return 1;
 }
 
-/* Reads end at the end of the volume. */
-static void
-shorten(struct ovsshm_request *io, uint32_t length_bytes)
+void
+srv_entry_shorten(struct ovsshm_request *io, uint32_t length_bytes)
 {
     size_t left = length_bytes;
     io->length_bytes = length_bytes;
@@ -208,7 +193,7 @@ check_request(struct queue *queue, const struct rule *rule, struct request *requ
         request->result = 0;
     } else {
         if (io->length_bytes > left && rule->ranged) {
-            shorten(io, (uint32_t)left);
+            srv_entry_shorten(io, (uint32_t)left);
         }
         return 1;
     }
@@ -249,4 +234,10 @@ srv_entry_release(struct queue *queue, struct request *request)
         queue->elements_in_flight -= request->io.extents_max;
         free(request->io.extents);
     }
+}
+
+const struct rule *
+srv_entry_rule(unsigned op)
+{
+    return op < sizeof(rules) / sizeof(rules[0]) && rules[op].known ? &rules[op] : NULL;
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "local_own.h"
 #include "pause.h"
 #include "session.h"
 
@@ -134,6 +135,13 @@ paused(struct command *c, int (*act)(struct command *c))
     return rc;
 }
 
+/* What clients see of a size: a part of a sector at the end is for locals only. */
+static uint64_t
+whole_sectors(uint64_t bytes)
+{
+    return bytes - bytes % OVSSHM_SECTOR_BYTES;
+}
+
 /* The store has changed the size of an open volume. */
 static void
 publish_size(struct command *c)
@@ -141,16 +149,19 @@ publish_size(struct command *c)
     struct registry *registry = &c->job.server->registry;
     struct volume *volume = c->job.volume;
     struct session *session;
-    if (!volume->open || volume->open->size_bytes == volume->size_bytes) {
+    if (!volume->open || volume->open->size_bytes == volume->exact_bytes) {
         return;
     }
     c->resized = true;
-    c->size_bytes = volume->open->size_bytes;
+    c->size_bytes = whole_sectors(volume->open->size_bytes);
+    ovsshm_store_release(&volume->exact_bytes, volume->open->size_bytes);
     ovsshm_store_release(&volume->size_bytes, c->size_bytes);
     pthread_mutex_lock(&registry->lock);
     TAILQ_FOREACH(session, &volume->sessions, link)
     {
-        ovsshm_store_relaxed(ovsshm_region_volume_bytes(&session->region), c->size_bytes);
+        if (!session->local) {
+            ovsshm_store_relaxed(ovsshm_region_volume_bytes(&session->region), c->size_bytes);
+        }
     }
     pthread_mutex_unlock(&registry->lock);
 }
@@ -189,7 +200,7 @@ size_now(struct command *c, uint64_t *size_bytes)
 {
     struct ovsshm_volume_info info;
     if (c->job.volume->open) {
-        *size_bytes = c->job.volume->size_bytes;
+        *size_bytes = c->job.volume->exact_bytes;
         return 0;
     }
     memset(&info, 0, sizeof(info));
@@ -222,8 +233,8 @@ srv_manage_resize(struct job *job)
     return failed(c, rc, "resize");
 }
 
-static void
-info_add_usage(struct ovsshm_server *server, struct ovsshm_volume_info *info)
+void
+srv_manage_add_usage(struct ovsshm_server *server, struct ovsshm_volume_info *info)
 {
     struct usage usage = srv_registry_usage(&server->registry, info->name);
     info->writers = usage.writers;
@@ -235,14 +246,17 @@ srv_manage_stat(struct job *job)
 {
     struct command *c = COMMAND(job);
     struct ovsshm_store *store = STORE(c);
-    int rc = reply_alloc(c, sizeof(struct ovsshm_volume_info));
+    int rc = c->info ? 0 : reply_alloc(c, sizeof(struct ovsshm_volume_info));
     if (rc) {
         return rc;
     }
-    struct ovsshm_volume_info *info = c->reply;
+    struct ovsshm_volume_info *info = c->info ? c->info : c->reply;
     rc = store->type->volume_stat(store, job->volume->name, info);
     strcpy(info->name, job->volume->name);
-    info_add_usage(job->server, info);
+    srv_manage_add_usage(job->server, info);
+    if (!c->info) {
+        info->size_bytes = whole_sectors(info->size_bytes);
+    }
     return failed(c, rc, "stat");
 }
 
@@ -277,7 +291,8 @@ srv_manage_list(struct job *job)
     struct ovsshm_volume_info *infos = (void *)((struct ovsshm_msg_list_reply *)c->reply + 1);
     int count = store->type->volume_list(store, after, infos, max);
     for (int i = 0; i < count; i++) {
-        info_add_usage(job->server, &infos[i]);
+        srv_manage_add_usage(job->server, &infos[i]);
+        infos[i].size_bytes = whole_sectors(infos[i].size_bytes);
     }
     rc = list_finish(c, count, max, sizeof(*infos));
     return rc ? srv_error(&c->error, rc, "cannot list volumes: %s", strerror(-rc)) : 0;
@@ -388,7 +403,8 @@ open_volume(struct command *c)
         volume->open = NULL;
         return failed(c, rc, "open");
     }
-    ovsshm_store_relaxed(&volume->size_bytes, volume->open->size_bytes);
+    ovsshm_store_relaxed(&volume->exact_bytes, volume->open->size_bytes);
+    ovsshm_store_relaxed(&volume->size_bytes, whole_sectors(volume->open->size_bytes));
     return 0;
 }
 
@@ -420,6 +436,10 @@ srv_manage_open(struct job *job)
     rc = rc ? rc : open_volume(c);
     if (rc) {
         return rc;
+    }
+    if (c->local) {
+        srv_local_begin(c);
+        return 0;
     }
     rc = srv_session_create(&c->session, c);
     if (rc) {

@@ -8,6 +8,7 @@
 #include "registry.h"
 
 struct connection;
+struct local;
 struct session;
 
 /* A control message that has been checked; one per connection at a time. */
@@ -22,9 +23,11 @@ struct command {
         struct ovsshm_msg_open open;
         struct ovsshm_msg_set_mode set_mode;
     } in;
-    struct session *session;   /* open: the new one; set mode: the caller's */
-    struct ovsshm_error error; /* when the job has failed */
-    void *reply;               /* allocated; NULL: no payload */
+    struct local *local;             /* open by a local: it, without a connection */
+    struct ovsshm_volume_info *info; /* stat by a local: where to */
+    struct session *session;         /* open: the new one; set mode: the caller's */
+    struct ovsshm_error error;       /* when the job has failed */
+    void *reply;                     /* allocated; NULL: no payload */
     size_t reply_bytes;
     bool resized; /* the volume; to be announced */
     uint64_t size_bytes;
@@ -42,6 +45,9 @@ int srv_manage_snapshot_remove(struct job *job);
 int srv_manage_snapshot_is_synced(struct job *job);
 int srv_manage_open(struct job *job);
 int srv_manage_set_mode(struct job *job);
+
+/* How many have it open. */
+void srv_manage_add_usage(struct ovsshm_server *server, struct ovsshm_volume_info *info);
 
 /* The closing job of a session. */
 int srv_manage_close(struct job *job);

@@ -14,6 +14,7 @@
 
 struct pause {
     struct ovsshm_server *server;
+    struct volume *volume; /* NULL: all */
     struct gate reached;
     struct gate ended;
     struct quiet quiets[SRV_REACTORS_MAX];

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 
 #include "entry.h"
+#include "local_own.h"
 #include "reactor.h"
 #include "session.h"
 
@@ -196,6 +197,9 @@ struct ovsshm_memory *
 ovsshm_request_hold(struct ovsshm_request *io)
 {
     struct request *request = container_of(io, struct request, io);
+    if (request->queue == &srv_local_queue) {
+        return srv_local_hold(request);
+    }
     return ovsshm_region_hold(&request->queue->session->region);
 }
 
@@ -206,6 +210,8 @@ ovsshm_request_complete(struct ovsshm_request *io, int32_t result)
     struct reactor *reactor = request->queue->reactor;
     if (srv_reactor_here == reactor) {
         srv_queue_complete(request, result);
+    } else if (request->queue == &srv_local_queue) {
+        srv_local_complete(request, result);
     } else {
         request->result = result;
         srv_reactor_complete_elsewhere(reactor, request);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "registry.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -54,6 +55,11 @@ volume_get(struct registry *registry, const char *name)
 static void
 make_ready(struct registry *registry, struct job *job)
 {
+    if (job->turn) {
+        job->its_turn = true;
+        pthread_cond_signal(job->turn);
+        return;
+    }
     TAILQ_INSERT_TAIL(&registry->ready, job, link);
     pthread_cond_signal(&registry->ready_or_stopping);
 }
@@ -80,11 +86,9 @@ volume_next(struct registry *registry, struct volume *volume)
     }
 }
 
-int
-srv_registry_submit(struct registry *registry, struct job *job, const char *name)
+static int
+enqueue(struct registry *registry, struct job *job, const char *name)
 {
-    int rc = 0;
-    pthread_mutex_lock(&registry->lock);
     job->volume = name ? volume_get(registry, name) : NULL;
     if (job->volume) {
         TAILQ_INSERT_TAIL(&job->volume->jobs, job, link);
@@ -92,8 +96,28 @@ srv_registry_submit(struct registry *registry, struct job *job, const char *name
     } else if (!name) {
         make_ready(registry, job);
     } else {
-        rc = -ENOMEM;
+        return -ENOMEM;
     }
+    return 0;
+}
+
+static void
+enqueue_on(struct registry *registry, struct job *job, struct volume *volume, bool closing)
+{
+    job->volume = volume;
+    if (closing) {
+        TAILQ_INSERT_TAIL(&volume->closes, job, link);
+    } else {
+        TAILQ_INSERT_TAIL(&volume->jobs, job, link);
+    }
+    volume_next(registry, volume);
+}
+
+int
+srv_registry_submit(struct registry *registry, struct job *job, const char *name)
+{
+    pthread_mutex_lock(&registry->lock);
+    int rc = enqueue(registry, job, name);
     pthread_mutex_unlock(&registry->lock);
     return rc;
 }
@@ -103,13 +127,7 @@ srv_registry_submit_on(struct registry *registry, struct job *job, struct volume
                        bool closing)
 {
     pthread_mutex_lock(&registry->lock);
-    job->volume = volume;
-    if (closing) {
-        TAILQ_INSERT_TAIL(&volume->closes, job, link);
-    } else {
-        TAILQ_INSERT_TAIL(&volume->jobs, job, link);
-    }
-    volume_next(registry, volume);
+    enqueue_on(registry, job, volume, closing);
     pthread_mutex_unlock(&registry->lock);
 }
 
@@ -136,6 +154,62 @@ job_settle(struct registry *registry, struct job *job)
     }
     volume_next(registry, volume);
     return !park;
+}
+
+/* Under the lock, which is left meanwhile: a job whose caller is this thread. */
+static int
+run_here(struct registry *registry, struct job *job)
+{
+    for (;;) {
+        while (!job->its_turn) {
+            pthread_cond_wait(job->turn, &registry->lock);
+        }
+        job->its_turn = false;
+        pthread_mutex_unlock(&registry->lock);
+        job->status = job->run(job);
+        pthread_mutex_lock(&registry->lock);
+        if (job_settle(registry, job)) {
+            return job->status;
+        }
+        srv_mailbox_wake(registry->reports); /* the control thread keeps its time */
+    }
+}
+
+int
+srv_registry_run(struct registry *registry, struct job *job, const char *name)
+{
+    pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
+    job->turn = &turn;
+    pthread_mutex_lock(&registry->lock);
+    int rc = enqueue(registry, job, name);
+    rc = rc ? rc : run_here(registry, job);
+    pthread_mutex_unlock(&registry->lock);
+    pthread_cond_destroy(&turn);
+    return rc;
+}
+
+int
+srv_registry_run_on(struct registry *registry, struct job *job, struct volume *volume, bool closing)
+{
+    pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
+    job->turn = &turn;
+    pthread_mutex_lock(&registry->lock);
+    enqueue_on(registry, job, volume, closing);
+    int rc = run_here(registry, job);
+    pthread_mutex_unlock(&registry->lock);
+    pthread_cond_destroy(&turn);
+    return rc;
+}
+
+void
+srv_registry_retry(struct registry *registry, struct volume *volume)
+{
+    pthread_mutex_lock(&registry->lock);
+    if (volume->parked) {
+        set_parked(registry, volume, false);
+        volume_next(registry, volume);
+    }
+    pthread_mutex_unlock(&registry->lock);
 }
 
 static void *

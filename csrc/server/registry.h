@@ -7,7 +7,8 @@
  * lock. Closing jobs overtake the others.  A job that meets a session whose client is gone parks
  * its volume until that session has been closed.
  *
- * Threads: submit from the control thread; jobs run on workers; the lock guards what both see.
+ * Threads: submit from the control thread, whose jobs run on workers; a caller that blocks for its
+ * job runs it itself when its turn comes.  The lock guards what they all see.
  */
 #ifndef OVSSHM_SERVER_REGISTRY_H
 #define OVSSHM_SERVER_REGISTRY_H
@@ -34,7 +35,9 @@ struct job {
     struct volume *volume;       /* NULL: no particular one */
     int (*run)(struct job *job); /* 0, -errno or JOB_PARK */
     int status;                  /* what run returned */
-    uint64_t park_until_ns;      /* 0: has not been parked */
+    pthread_cond_t *turn;        /* its caller runs it and waits here; NULL: a worker does */
+    bool its_turn;
+    uint64_t park_until_ns; /* 0: has not been parked */
 };
 TAILQ_HEAD(job_list, job);
 
@@ -45,7 +48,9 @@ struct volume {
     bool scheduled; /* a job of it is ready or running */
     bool parked;
     TAILQ_HEAD(, session) sessions;   /* lock */
-    uint64_t size_bytes;              /* atomic: what the reactors check against */
+    uint64_t size_bytes;              /* atomic: what the reactors check against; whole sectors */
+    uint64_t exact_bytes;             /* atomic: what locals check against */
+    uint32_t held;                    /* atomic: no I/O of locals now */
     struct ovsshm_store_volume *open; /* jobs; NULL: not open */
     char name[OVSSHM_NAME_BYTES];
 };
@@ -76,6 +81,18 @@ int srv_registry_submit(struct registry *registry, struct job *job, const char *
 /* On a volume that has a session; closing: before all jobs that wait. */
 void srv_registry_submit_on(struct registry *registry, struct job *job, struct volume *volume,
                             bool closing);
+
+/*
+ * Runs the job in the calling thread, in its turn; job->status.  name and volume as above: one of
+ * them or none.  A job may so run another one, as long as all who do that take names in the same
+ * order.
+ */
+int srv_registry_run(struct registry *registry, struct job *job, const char *name);
+int srv_registry_run_on(struct registry *registry, struct job *job, struct volume *volume,
+                        bool closing);
+
+/* Lets the jobs of a parked volume look again. */
+void srv_registry_retry(struct registry *registry, struct volume *volume);
 
 /* Wakes parked jobs whose time is over; all: every one.  The next deadline, or UINT64_MAX. */
 uint64_t srv_registry_unpark(struct registry *registry, bool all);

@@ -239,6 +239,7 @@ ovsshm_server_stop(struct ovsshm_server *server, uint64_t drain_ns)
     for (uint32_t i = 0; i < server->params.reactors; i++) {
         dropped += srv_reactor_stop(&server->reactors[i]);
     }
+    dropped += srv_local_stop(server);
     srv_control_wait_sessions(server);
     srv_registry_stop(&server->registry);
     srv_control_stop(server);
@@ -269,7 +270,8 @@ ovsshm_server_status(struct ovsshm_server *server, struct ovsshm_status *status)
     *status = (struct ovsshm_status){
         .uptime_ns = server->started_ns ? srv_clock_ns() - server->started_ns : 0,
         .connections = ovsshm_load_relaxed(&server->control.connection_count),
-        .sessions = ovsshm_load_relaxed(&server->control.session_count),
+        .sessions = ovsshm_load_relaxed(&server->control.session_count) +
+                    ovsshm_load_relaxed(&server->locals.count),
         .reactors = server->params.reactors,
         .pid = (uint32_t)getpid(),
         .violations = ovsshm_load_relaxed(&server->violations),

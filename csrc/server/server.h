@@ -6,6 +6,8 @@
  *   workers   a few threads: management calls of the store, one at a time per volume (registry.c)
  *   reactors  threads: the rings (reactor.c, queue.c)
  *
+ *   locals    threads of the embedder: volumes without a client (local.c)
+ *
  * They talk by mail only.  Lock order: registry lock, then gates and mailboxes.
  */
 #ifndef OVSSHM_SERVER_SERVER_H
@@ -15,6 +17,7 @@
 
 #include "control.h"
 #include "listener.h"
+#include "local_own.h"
 #include "log.h"
 #include "reactor.h"
 #include "registry.h"
@@ -25,6 +28,7 @@ struct ovsshm_server {
     struct listener listener;
     struct control control;
     struct registry registry;
+    struct locals locals;
     struct reactor *reactors; /* params.reactors of them */
     uint64_t started_ns;
     uint64_t violations; /* atomic */

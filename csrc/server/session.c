@@ -172,9 +172,7 @@ srv_session_close(struct session *session)
 {
     struct registry *registry = &session->server->registry;
     pthread_mutex_lock(&registry->lock);
-    for (uint32_t i = 0; i < session->queue_count; i++) {
-        srv_counters_sum(&registry->ended, &session->queues[i].counters);
-    }
+    srv_counters_session(&registry->ended, session);
     TAILQ_REMOVE(&registry->sessions, session, by_id);
     TAILQ_REMOVE(&session->volume->sessions, session, link);
     pthread_mutex_unlock(&registry->lock);
@@ -184,6 +182,9 @@ srv_session_close(struct session *session)
 bool
 srv_session_hung_up(const struct session *session)
 {
+    if (session->local) {
+        return ovsshm_load_relaxed(&session->leaving);
+    }
     struct pollfd fd = {.fd = session->socket_fd, .events = POLLRDHUP};
     return session->socket_fd < 0 ||
            (poll(&fd, 1, 0) > 0 && (fd.revents & (POLLRDHUP | POLLHUP | POLLERR)));

@@ -31,6 +31,8 @@ struct session {
     int socket_fd;     /* registry lock; -1: closed */
     uint32_t mode;     /* enum ovsshm_mode; written by jobs, registry lock */
     uint32_t writable; /* atomic: the same for the reactors */
+    bool local;        /* of this process, without all that follows but close: see local.h */
+    bool leaving;      /* atomic: a local one that is about to be closed */
 
     struct ovsshm_region region;
     struct queue *queues;
@@ -60,7 +62,7 @@ void srv_session_detach(struct session *session);
 /* Fills fds for the open reply: 1 + 2 * queue_count. */
 void srv_session_fds(const struct session *session, int *fds);
 
-/* Registry lock: the client has closed its end of the socket. */
+/* Registry lock: the client has closed its end of the socket, or the local is leaving. */
 bool srv_session_hung_up(const struct session *session);
 
 /* Reactors: the client broke the protocol.  Returns -EPROTO. */

@@ -62,6 +62,35 @@ struct ovsshm_memory {
     uint64_t bytes;
 };
 
+struct ovsshm_memory *
+ovsshm_memory_create(uint64_t bytes, unsigned char **base)
+{
+    struct ovsshm_memory *memory = malloc(sizeof(*memory));
+    void *at = memory
+                   ? mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+                   : MAP_FAILED;
+    if (at == MAP_FAILED) {
+        free(memory);
+        return NULL;
+    }
+    *memory = (struct ovsshm_memory){1, getpid(), at, bytes};
+    *base = at;
+    return memory;
+}
+
+struct ovsshm_memory *
+ovsshm_memory_hold(struct ovsshm_memory *memory)
+{
+    ovsshm_add(&memory->references, 1);
+    return memory;
+}
+
+bool
+ovsshm_memory_is_held(const struct ovsshm_memory *memory)
+{
+    return ovsshm_load_acquire(&memory->references) > 1;
+}
+
 static int
 map(struct ovsshm_region *region, int fd, uint64_t bytes)
 {
@@ -87,8 +116,7 @@ map(struct ovsshm_region *region, int fd, uint64_t bytes)
 struct ovsshm_memory *
 ovsshm_region_hold(const struct ovsshm_region *region)
 {
-    ovsshm_add(&region->memory->references, 1);
-    return region->memory;
+    return ovsshm_memory_hold(region->memory);
 }
 
 void

@@ -10,6 +10,8 @@
 #ifndef OVSSHM_REGION_H
 #define OVSSHM_REGION_H
 
+#include <stdbool.h>
+
 #include <openvstorage/shm_wire.h>
 
 struct ovsshm_memory;
@@ -44,6 +46,11 @@ void ovsshm_region_destroy(struct ovsshm_region *region);
 /* The mapping stays until this too has been released. */
 struct ovsshm_memory *ovsshm_region_hold(const struct ovsshm_region *region);
 void ovsshm_memory_release(struct ovsshm_memory *memory); /* also in shm.h and shm_server.h */
+
+/* Memory of the process alone that can be held as well; NULL: there is none. */
+struct ovsshm_memory *ovsshm_memory_create(uint64_t bytes, unsigned char **base);
+struct ovsshm_memory *ovsshm_memory_hold(struct ovsshm_memory *memory);
+bool ovsshm_memory_is_held(const struct ovsshm_memory *memory); /* beside its creator */
 
 struct ovsshm_queue_memory ovsshm_region_queue(const struct ovsshm_region *region, uint32_t index);
 

@@ -34,7 +34,7 @@ struct ovsshm_error {
 
 /* ---- a store: the extension point ---------------------------------------------------------- */
 
-#define OVSSHM_STORE_ABI 1
+#define OVSSHM_STORE_ABI 2
 
 enum ovsshm_log_level {
     OVSSHM_LOG_ERROR = 0,
@@ -106,11 +106,15 @@ void ovsshm_request_complete(struct ovsshm_request *request, int32_t result);
  * session's end, for stores whose users may still look at it then.  It is all memory that the
  * client shares, and the client may use it for something else as soon as the request is complete.
  * Every hold is released once; the last to let go unmaps.  Never fails.  Any thread, before
- * completion.
+ * completion.  Stores that do this say so: OVSSHM_STORE_HOLDS.
  */
 struct ovsshm_memory;
 struct ovsshm_memory *ovsshm_request_hold(struct ovsshm_request *request);
 void ovsshm_memory_release(struct ovsshm_memory *memory);
+
+enum ovsshm_store_flag {
+    OVSSHM_STORE_HOLDS = 1u << 0, /* calls ovsshm_request_hold() */
+};
 
 /*
  * A group is one reactor's door to the store (an io_uring, a queue to a thread pool).  Stores that
@@ -118,8 +122,8 @@ void ovsshm_memory_release(struct ovsshm_memory *memory);
  * when the client has gone meanwhile; its volume is busy until then.
  */
 struct ovsshm_store_type {
-    uint32_t abi; /* OVSSHM_STORE_ABI */
-    uint32_t resv;
+    uint32_t abi;        /* OVSSHM_STORE_ABI */
+    uint32_t flags;      /* enum ovsshm_store_flag */
     const char *name;    /* "file" */
     const char *summary; /* one line for --help */
     const char *options; /* help text of the options, one per line, or NULL */
@@ -144,6 +148,21 @@ struct ovsshm_store_type {
     int (*volume_resize)(struct ovsshm_store *store, const char *name,
                          struct ovsshm_store_volume *open, uint64_t size_bytes,
                          struct ovsshm_error *error);
+
+    /*
+     * For a mount.  Neither volume is open.  `to` may exist and is replaced, atomically as far as
+     * the store can; the snapshots of `from` go with it, those of the replaced one end.
+     */
+    int (*volume_rename)(struct ovsshm_store *store, const char *from, const char *to,
+                         struct ovsshm_error *error);
+    /*
+     * For a mount: sets the size up or down to any number of bytes, cheaply; durable with the next
+     * flush.  What was cut off reads as zeroes when it grows again.  open: as above; when it
+     * shrinks, no request of it is in flight.
+     */
+    int (*volume_truncate)(struct ovsshm_store *store, const char *name,
+                           struct ovsshm_store_volume *open, uint64_t size_bytes,
+                           struct ovsshm_error *error);
 
     /* As above.  If the volume is open, it is passed and no request of it is in flight. */
     int (*snapshot_create)(struct ovsshm_store *store, const char *volume,
