@@ -26,7 +26,7 @@ demo: demo-deps venv preload ## Boot a guest on a volume with the stock QEMU; co
 	@python scripts/demo.py
 
 .PHONY: test
-test: test-deps venv lint lib-tests preload qemu ## Lint, build everything, run every test
+test: test-deps venv lint lib-tests preload fio-engine qemu ## Lint, build everything, run every test
 	@OVS_QEMU_BUILD="$$(scripts/build-qemu)" python -m pytest $(PYTEST_ARGS) tests
 
 .PHONY: lib
@@ -34,17 +34,26 @@ lib: build-deps ## The C libraries, in build/release
 	@$(MAKE) --no-print-directory -C csrc all
 
 .PHONY: install
-install: build-deps ## Libraries, headers, man pages, and the driver for the stock QEMU: PREFIX= DESTDIR=
+install: build-deps ## Libraries, headers, man pages, what was built for QEMU and fio: PREFIX= DESTDIR=
 	@$(MAKE) --no-print-directory -C csrc install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'
 	@if [ -e build/qemu/block-openvstorage.so ]; then \
 	    $(MAKE) --no-print-directory -C qemu-patches/preload install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
 	else \
 	    echo 'note: "make preload" first to install ovs-qemu as well'; \
 	fi
+	@if [ -e build/release/fio/openvstorage.so ]; then \
+	    $(MAKE) --no-print-directory -C csrc/fio install PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)'; \
+	else \
+	    echo 'note: "make fio-engine" first to install the engine for fio as well'; \
+	fi
 
 .PHONY: preload
 preload: qemu-deps lib ## The driver for the distribution's own QEMU, in build/qemu
 	@$(MAKE) --no-print-directory -C qemu-patches/preload
+
+.PHONY: fio-engine
+fio-engine: fio-deps lib ## The engine for the distribution's own fio, in build/release/fio
+	@$(MAKE) --no-print-directory -C csrc/fio
 
 .PHONY: qemu
 qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
@@ -70,15 +79,17 @@ lib-tests: lib
 venv: build-deps
 	@scripts/venv $(VENV)
 
-.PHONY: build-deps qemu-deps demo-deps test-deps
+.PHONY: build-deps qemu-deps fio-deps demo-deps test-deps
 build-deps:
 	@scripts/install-debs build
 qemu-deps:
 	@scripts/install-debs build qemu
+fio-deps:
+	@scripts/install-debs build fio
 demo-deps:
 	@scripts/install-debs build qemu guest demo
 test-deps:
-	@scripts/install-debs build qemu guest demo test
+	@scripts/install-debs build qemu fio guest demo test
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (caches outside of it stay)
