@@ -21,7 +21,7 @@ from pathlib import Path
 import shmclient
 import shmclient.aio
 from benchmarks.peers import TOP, PeerUnavailable, nbdkit, running
-from benchmarks.qemu_bench import Sample, cpu_ns
+from benchmarks.qemu_bench import Sample, cpu_ns, disk_of
 
 BLOCK_BYTES = 4096
 SIZE_BYTES = 256 << 20
@@ -57,10 +57,10 @@ def servers() -> Iterator[Servers]:
         argv += ["--ready-file", str(ready), "--log-level", "error"]
         with (
             running(argv, ready.exists) as shm,
-            nbdkit("memory", SIZE_BYTES, scratch) as nbd,
+            nbdkit("memory", 1, SIZE_BYTES, scratch) as nbd,
         ):
             fill(socket)
-            nbd_socket = Path(nbd.filename.partition("?socket=")[2])
+            nbd_socket = Path(disk_of(nbd).filename.partition("?socket=")[2])
             yield Servers(socket, shm.pid, nbd_socket, nbd.server_pids[0])
 
 

@@ -13,6 +13,7 @@ import os
 import statistics
 import tempfile
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -21,7 +22,7 @@ from rich.console import Console
 from benchmarks import peers
 from benchmarks.handover import NEAR_NS
 from benchmarks.qemu_bench import Workload
-from benchmarks.sidebyside import PeerMaker, Record, measure, table
+from benchmarks.sidebyside import Record, measure, table
 
 OURS = "shm Python"
 MODELS = ("PARALLEL", "SERIALIZE_REQUESTS", "SERIALIZE_ALL_REQUESTS", "SERIALIZE_CONNECTIONS")
@@ -33,13 +34,13 @@ WORKLOADS = (
 )
 
 
-def _ours(store: str, name: str) -> PeerMaker:
+def _ours(store: str, name: str) -> peers.Maker:
     examples = peers.TOP / "examples"
-    return lambda size, scratch: peers.shm(store, size, scratch, name=name, cwd=examples)
+    return partial(peers.shm, store, name=name, cwd=examples)
 
 
-def _theirs(model: str) -> PeerMaker:
-    return lambda size, scratch: peers.nbdkit("python", size, scratch, f"model={model}")
+def _theirs(model: str) -> peers.Maker:
+    return partial(peers.nbdkit, "python", model=model)
 
 
 def ratios(records: list[Record]) -> list[str]:

@@ -10,7 +10,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 
-from benchmarks.peers import Peer
+from benchmarks.peers import Peer, QemuDisk
 
 SAMPLE_TIMEOUT_S = 120.0
 
@@ -43,15 +43,23 @@ def cpu_ns(pids: tuple[int, ...]) -> int:
     return sum(time.clock_gettime_ns((~pid << 3) | scheduled) for pid in pids)
 
 
+def disk_of(peer: Peer) -> QemuDisk:
+    disk = peer.disks[0].qemu
+    if disk is None:
+        raise ValueError(f"{peer.name} is nothing for qemu-img")
+    return disk
+
+
 def run(peer: Peer, workload: Workload, count: int) -> Sample:
     """Runs ``count`` requests; raises subprocess.CalledProcessError when qemu-img fails."""
-    argv = [*peer.prefix, "qemu-img", "bench", *peer.options]
+    disk = disk_of(peer)
+    argv = [*disk.prefix, "qemu-img", "bench", *disk.options]
     argv += ["-c", str(count), "-d", str(workload.depth), "-s", str(workload.block_bytes)]
-    argv += (["-w"] if workload.write else []) + [peer.filename]
+    argv += (["-w"] if workload.write else []) + [disk.filename]
     before = cpu_ns(peer.server_pids)
     with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            argv, stdout=output, stderr=subprocess.STDOUT, env=os.environ | peer.env
+            argv, stdout=output, stderr=subprocess.STDOUT, env=os.environ | disk.env
         )
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -71,9 +79,10 @@ def run(peer: Peer, workload: Workload, count: int) -> Sample:
 
 def fill(peer: Peer, size_bytes: int) -> None:
     """Writes the whole disk, so that no peer can answer reads from a hole."""
-    argv = [*peer.prefix, "qemu-img", "bench", *peer.options, "-q", "-w", "--pattern", "90"]
-    argv += ["-c", str(size_bytes >> 20), "-d", "4", "-s", "1M", peer.filename]
-    env = os.environ | peer.env
+    disk = disk_of(peer)
+    argv = [*disk.prefix, "qemu-img", "bench", *disk.options, "-q", "-w", "--pattern", "90"]
+    argv += ["-c", str(size_bytes >> 20), "-d", "4", "-s", "1M", disk.filename]
+    env = os.environ | disk.env
     subprocess.run(argv, check=True, env=env, stdout=subprocess.DEVNULL, timeout=SAMPLE_TIMEOUT_S)
 
 

@@ -11,8 +11,8 @@ import json
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,15 +26,8 @@ from benchmarks.handover import handover_ns
 from benchmarks.qemu_bench import Sample, Workload
 
 SIZE_BYTES = 256 << 20
-PeerMaker = Callable[[int, Path], AbstractContextManager[peers.Peer]]
-
-ALL_PEERS: dict[str, PeerMaker] = {
-    "shm memory": lambda size, scratch: peers.shm("memory", size, scratch),
-    "shm file": lambda size, scratch: peers.shm("file", size, scratch),
-    "null-co": peers.null_co,
-    "nbdkit memory": lambda size, scratch: peers.nbdkit("memory", size, scratch),
-    "FUSE (qsd)": peers.qsd_fuse,
-}
+NAMES = ("shm memory", "shm file", "null-co", "nbdkit memory", "qsd FUSE file")
+ALL_PEERS = {name: peers.PEERS[name] for name in NAMES}
 ALL_WORKLOADS = (
     Workload(4096, 1),
     Workload(4096, 1, write=True),
@@ -57,7 +50,7 @@ class Record:
 
 
 def measure(
-    makers: dict[str, PeerMaker],
+    makers: dict[str, peers.Maker],
     workloads: Iterable[Workload],
     rounds: int,
     seconds: float,
@@ -71,12 +64,12 @@ def measure(
         ExitStack() as stack,
         Progress(console=console, transient=True, disable=not console.is_terminal) as progress,
     ):
-        running: list[peers.Peer] = []
+        running: dict[str, peers.Peer] = {}
         for name, make in makers.items():
             try:
-                peer = stack.enter_context(make(SIZE_BYTES, scratch))
+                peer = stack.enter_context(make(1, SIZE_BYTES, scratch))
                 qemu_bench.fill(peer, SIZE_BYTES)
-                running.append(peer)
+                running[name] = peer
             except peers.PeerUnavailable as reason:
                 console.print(f"   [yellow]skipped {name}: {reason}")
         counts: dict[tuple[str, Workload], int] = {}
@@ -84,13 +77,13 @@ def measure(
         for number in range(rounds):
             for workload in workloads:
                 placement = handover_ns()
-                for peer in running:
-                    progress.update(task, description=f"{peer.name}, {workload}")
-                    key = (peer.name, workload)
+                for name, peer in running.items():
+                    progress.update(task, description=f"{name}, {workload}")
+                    key = (name, workload)
                     if key not in counts:
                         counts[key] = qemu_bench.count_for(peer, workload, seconds)
                     sample = qemu_bench.run(peer, workload, counts[key])
-                    records.append(Record(peer.name, workload, number, placement, sample))
+                    records.append(Record(name, workload, number, placement, sample))
                     progress.advance(task)
     return records
 

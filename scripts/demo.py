@@ -51,7 +51,7 @@ umount /mnt
 """
 
 # Name on the page -> in the benchmarks. Ours comes first.
-RACERS = {"shared memory": "shm file", "NBD": "nbdkit memory", "FUSE": "FUSE (qsd)"}
+RACERS = {"shared memory": "shm file", "NBD": "nbdkit memory", "FUSE": "qsd FUSE file"}
 LOADS = {
     "4 KiB reads, one at a time": Workload(4096, 1),
     "4 KiB reads, 32 at a time": Workload(4096, 32),
