@@ -10,9 +10,10 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -35,6 +36,7 @@ def missing() -> str | None:
 
 
 pytestmark = pytest.mark.skipif(missing() is not None, reason=missing() or "")
+on_memory = pytest.mark.parametrize("either", ["memory"], indirect=True)
 
 
 def argv(socket: Path, *words: str, engine: Path = ENGINE, **options: object) -> list[str]:
@@ -70,15 +72,24 @@ def counters(socket: Path, **options: object) -> list[dict[str, int]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
-@pytest.fixture(params=["memory", "file"])
-def either(request: pytest.FixtureRequest, server: Start, pool: Path) -> ServerProcess:
-    """A server with the volumes "a" and "b" of 16 MiB."""
-    store = ["--pool", pool] if request.param == "file" else ["--store", "memory"]
-    return with_volumes(server(*store))
+@pytest.fixture(scope="module", params=["memory", "file"])
+def either(request: pytest.FixtureRequest) -> Iterator[ServerProcess]:
+    """A server with the volumes "a" and "b" of 16 MiB, which the tests of this module share."""
+    with TemporaryDirectory(prefix="ovsshm-") as name:
+        path = Path(name)
+        pool = path / "pool"
+        pool.mkdir()
+        store = ["--pool", str(pool)] if request.param == "file" else ["--store", "memory"]
+        process = ServerProcess(path / "s.sock", store, log=path / "log")
+        with ExitStack() as stack:
+            stack.callback(process.kill)
+            yield with_volumes(process.start())
+            process.stop()
 
 
 @pytest.fixture
 def memory(server: Start) -> ServerProcess:
+    """A server of its own, for those who look at its state or end it."""
     return with_volumes(server("--store", "memory"))
 
 
@@ -190,17 +201,19 @@ def test_two_jobs_on_two_volumes(either: ServerProcess, thread: int) -> None:
     )
 
 
+@on_memory
 @pytest.mark.parametrize("thread", [0, 1])
-def test_jobs_that_read_share_a_volume(memory: ServerProcess, thread: int) -> None:
+def test_jobs_that_read_share_a_volume(either: ServerProcess, thread: int) -> None:
     job = fio(
-        memory.socket, filename="a", rw="randread", bs="4k", numjobs=4, thread=thread, iodepth=4
+        either.socket, filename="a", rw="randread", bs="4k", numjobs=4, thread=thread, iodepth=4
     )
     assert job["read"]["io_bytes"] == 4 * 16 * MIB
 
 
-def test_files_closed_and_opened_again_go_on(memory: ServerProcess) -> None:
+@on_memory
+def test_files_closed_and_opened_again_go_on(either: ServerProcess) -> None:
     job = fio(
-        memory.socket,
+        either.socket,
         filename="a:b",
         rw="randwrite",
         bs="16k",
@@ -217,13 +230,13 @@ def test_files_closed_and_opened_again_go_on(memory: ServerProcess) -> None:
 
 
 @pytest.mark.parametrize("trim_op", ["discard", "zeroes"])
-def test_trimmed_ranges_read_as_zeroes(either: ServerProcess, trim_op: str) -> None:
+def test_trimmed_ranges_read_as_zeroes(either: ServerProcess, trim_op: str, tmp_path: Path) -> None:
     fio(either.socket, filename="a", rw="write", bs="64k", size="2M", iodepth=4)
     job = fio(
         either.socket, filename="a", rw="trim", bs="64k", size="1M", iodepth=4, trim_op=trim_op
     )
     assert job["trim"]["io_bytes"] == MIB
-    out = either.socket.parent / "out"
+    out = tmp_path / "out"
     either.client("export", "a", str(out))
     data = out.read_bytes()
     assert not any(data[:MIB])
@@ -243,9 +256,10 @@ def test_trims_between_writes_verify(either: ServerProcess) -> None:
 
 @pytest.mark.parametrize("sync", ["fsync", "fdatasync"])
 def test_syncs_flush(either: ServerProcess, sync: str) -> None:
+    before = either.client_json("status")["requests"]
     job = fio(either.socket, filename="a", rw="randwrite", bs="4k", size="1M", **{sync: 4})
     assert job["sync"]["lat_ns"]["N"] == 63  # none after the last write
-    assert either.client_json("status")["requests"] == 256 + 63
+    assert either.client_json("status")["requests"] == before + 256 + 63
 
 
 def test_writes_through(either: ServerProcess) -> None:
@@ -255,28 +269,32 @@ def test_writes_through(either: ServerProcess) -> None:
 # ---- costs ---------------------------------------------------------------------------------------
 
 
+@on_memory
 @pytest.mark.parametrize("rw", ["randread", "randwrite"])
-def test_buffers_of_one_volume_are_not_copied(memory: ServerProcess, rw: str) -> None:
-    (line,) = counters(memory.socket, filename="a", rw=rw, bs="4k", iodepth=32)
+def test_buffers_of_one_volume_are_not_copied(either: ServerProcess, rw: str) -> None:
+    (line,) = counters(either.socket, filename="a", rw=rw, bs="4k", iodepth=32)
     assert line["requests"] == 4096
     assert line["bounced_bytes"] == 0
 
 
-def test_reads_of_several_volumes_are_not_copied(memory: ServerProcess) -> None:
-    lines = counters(memory.socket, filename="a:b", rw="randread", bs="4k", iodepth=32)
+@on_memory
+def test_reads_of_several_volumes_are_not_copied(either: ServerProcess) -> None:
+    lines = counters(either.socket, filename="a:b", rw="randread", bs="4k", iodepth=32)
     assert [line["requests"] for line in lines] == [4096, 4096]
     assert [line["bounced_bytes"] for line in lines] == [0, 0]
 
 
+@on_memory
 @pytest.mark.parametrize("rw", ["randread", "randwrite"])
-def test_private_buffers_are_copied_once(memory: ServerProcess, rw: str) -> None:
-    (line,) = counters(memory.socket, filename="a", rw=rw, bs="4k", iodepth=32, copy=1)
+def test_private_buffers_are_copied_once(either: ServerProcess, rw: str) -> None:
+    (line,) = counters(either.socket, filename="a", rw=rw, bs="4k", iodepth=32, copy=1)
     assert line["bounced_bytes"] == 16 * MIB
 
 
-def test_without_polling_it_sleeps(memory: ServerProcess) -> None:
+@on_memory
+def test_without_polling_it_sleeps(either: ServerProcess) -> None:
     (line,) = counters(
-        memory.socket, filename="a", rw="randread", bs="4k", size="1M", poll=0, iodepth=1
+        either.socket, filename="a", rw="randread", bs="4k", size="1M", poll=0, iodepth=1
     )
     assert line["sleeps"] > 64  # the others were there at the last look
 
@@ -290,13 +308,15 @@ def test_wrong_socket_is_named(short_dir: Path) -> None:
     assert f"cannot connect to {socket}" in said
 
 
-def test_missing_volume_is_named(memory: ServerProcess) -> None:
+@on_memory
+def test_missing_volume_is_named(either: ServerProcess) -> None:
     assert 'volume "c" does not exist' in refused(
-        memory.socket, filename="c", rw="write", size="1M"
+        either.socket, filename="c", rw="write", size="1M"
     )
-    assert {volume["name"] for volume in memory.client_json("list")} == {"a", "b"}
+    assert {volume["name"] for volume in either.client_json("list")} == {"a", "b"}
 
 
+@on_memory
 def test_busy_volume_names_who_has_it(either: ServerProcess, cleanup: ExitStack) -> None:
     holder = subprocess.Popen(
         argv(either.socket, filename="a", rw="write", bs="4k", time_based=1, runtime=120),
@@ -330,10 +350,10 @@ def test_misaligned_requests_say_what_is_wanted(server: Start) -> None:
 
 @pytest.mark.parametrize("volumes", ["a", "a:b"])
 @pytest.mark.parametrize("depth", [1, 32])
-def test_killed_server_ends_the_job(either: ServerProcess, volumes: str, depth: int) -> None:
+def test_killed_server_ends_the_job(memory: ServerProcess, volumes: str, depth: int) -> None:
     job = subprocess.Popen(
         argv(
-            either.socket,
+            memory.socket,
             filename=volumes,
             rw="randrw",
             bs="4k",
@@ -344,18 +364,18 @@ def test_killed_server_ends_the_job(either: ServerProcess, volumes: str, depth: 
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        cwd=either.socket.parent,
+        cwd=memory.socket.parent,
     )
     try:
-        wait_until(lambda: either.client_json("status")["requests"] > 100)
-        either.kill()
+        wait_until(lambda: memory.client_json("status")["requests"] > 100)
+        memory.kill()
         said, _ = job.communicate(timeout=STOP_S)
     finally:
         job.kill()
         job.wait(STOP_S)
     assert job.returncode > 0
     assert "has gone away" in said
-    either.socket.unlink(missing_ok=True)
+    memory.socket.unlink(missing_ok=True)
 
 
 def test_more_buffers_than_the_server_shares_need_copies(server: Start) -> None:
@@ -365,11 +385,13 @@ def test_more_buffers_than_the_server_shares_need_copies(server: Start) -> None:
     fio(process.socket, copy=1, verify="crc32c", **job)
 
 
-def test_memory_of_another_kind_is_refused(memory: ServerProcess) -> None:
-    assert "mem= cannot be used" in refused(memory.socket, filename="a", rw="write", mem="mmap")
+@on_memory
+def test_memory_of_another_kind_is_refused(either: ServerProcess) -> None:
+    assert "mem= cannot be used" in refused(either.socket, filename="a", rw="write", mem="mmap")
 
 
-def test_another_fio_is_refused(memory: ServerProcess, tmp_path: Path) -> None:
+@on_memory
+def test_another_fio_is_refused(either: ServerProcess, tmp_path: Path) -> None:
     version = run(["fio", "--version"]).stdout.strip().encode() + b"\0"
     image = ENGINE.read_bytes()
     assert version in image
@@ -378,7 +400,7 @@ def test_another_fio_is_refused(memory: ServerProcess, tmp_path: Path) -> None:
     other.write_bytes(image.replace(version, b"x" * (len(version) - 1) + b"\0"))
     for library in (TOP / "build" / "release").glob("libovsvolumedriver.so.*"):
         shutil.copy(library, other.parent.parent)
-    said = refused(memory.socket, engine=other, filename="a", rw="read")
+    said = refused(either.socket, engine=other, filename="a", rw="read")
     assert "this engine was built for xxxx" in said
     assert version[:-1].decode() in said
 
@@ -386,18 +408,19 @@ def test_another_fio_is_refused(memory: ServerProcess, tmp_path: Path) -> None:
 # ---- for users -----------------------------------------------------------------------------------
 
 
-def test_job_file_of_the_manual(memory: ServerProcess) -> None:
+@on_memory
+def test_job_file_of_the_manual(either: ServerProcess) -> None:
     document = (TOP / "docs" / "FIO.md").read_text()
     installed = "/usr/local/lib/fio/openvstorage.so"
     jobs = [t.content for t in MarkdownIt().parse(document) if t.info == "ini"]
     assert jobs
     for number, job in enumerate(jobs):
         assert installed in job
-        path = memory.socket.parent / f"{number}.fio"
+        path = either.socket.parent / f"{number}.fio"
         path.write_text(job.replace(installed, str(ENGINE)))
         run(
             ["fio", path],
-            env={"OVS_SHM_SOCKET": str(memory.socket)},
+            env={"OVS_SHM_SOCKET": str(either.socket)},
             timeout=FIO_S,
             cwd=path.parent,
         )
@@ -411,7 +434,8 @@ def test_manual_names_every_option() -> None:
     assert [name for name in options if f"| `{name}=" not in document] == []
 
 
-def test_installation_works(memory: ServerProcess, tmp_path: Path) -> None:
+@on_memory
+def test_installation_works(either: ServerProcess, tmp_path: Path) -> None:
     run(
         ["make", "-C", TOP / "csrc" / "fio", "install", f"PREFIX={tmp_path}"],
         env={"MAKEFLAGS": ""},
@@ -419,7 +443,7 @@ def test_installation_works(memory: ServerProcess, tmp_path: Path) -> None:
     engine = tmp_path / "lib" / "fio" / "openvstorage.so"
     for library in (TOP / "build" / "release").glob("libovsvolumedriver.so.*"):
         shutil.copy(library, engine.parent.parent)
-    path = {"env": {"LD_LIBRARY_PATH": ""}, "cwd": memory.socket.parent}
-    job = argv(memory.socket, engine=engine, filename="a", rw="read", bs="64k")
+    path = {"env": {"LD_LIBRARY_PATH": ""}, "cwd": either.socket.parent}
+    job = argv(either.socket, engine=engine, filename="a", rw="read", bs="64k")
     assert "err= 0" in run(job, **path).stdout
     assert os.fspath(TOP) not in engine.read_bytes().decode("latin1")

@@ -10,104 +10,26 @@
  * buffers are in their memory.  All of it belongs to the job's own thread.
  */
 #include <fio.h>
-#include <optgroup.h>
 
 #include <openvstorage/shm.h>
 
-#include <poll.h>
+#include "disks.h"
+#include "options.h"
 
 #define SECTOR_BYTES 512
 
-struct ioengine_ops ioengine;
-
-/* ---- options -------------------------------------------------------------------------------- */
-
-enum trim_op {
-    TRIM_DISCARD,
-    TRIM_ZEROES
-};
-
-struct options {
-    void *pad; /* fio's: the job */
-    char *socket;
-    unsigned copy;
-    unsigned poll;
-    unsigned trim_op;
-    char *counters;
-};
-
-static struct fio_option options[] = {
-    {
-        .name = "socket",
-        .lname = "Server socket",
-        .type = FIO_OPT_STR_STORE,
-        .off1 = offsetof(struct options, socket),
-        .help = "Socket of the server; default: $OVS_SHM_SOCKET, else the system's",
-        .category = FIO_OPT_C_ENGINE,
-        .group = FIO_OPT_G_INVALID,
-    },
-    {
-        .name = "copy",
-        .lname = "Private buffers",
-        .type = FIO_OPT_BOOL,
-        .off1 = offsetof(struct options, copy),
-        .help = "Private I/O buffers, copied to and from the shared memory, as most programs have",
-        .def = "0",
-        .category = FIO_OPT_C_ENGINE,
-        .group = FIO_OPT_G_INVALID,
-    },
-    {
-        .name = "poll",
-        .lname = "Poll for completions",
-        .type = FIO_OPT_BOOL,
-        .off1 = offsetof(struct options, poll),
-        .help = "Poll for as long as it pays before sleeping; 0: sleep at once",
-        .def = "1",
-        .category = FIO_OPT_C_ENGINE,
-        .group = FIO_OPT_G_INVALID,
-    },
-    {
-        .name = "trim_op",
-        .lname = "Request of a trim",
-        .type = FIO_OPT_STR,
-        .off1 = offsetof(struct options, trim_op),
-        .help = "What a trim sends to the server",
-        .def = "discard",
-        .posval = {{.ival = "discard", .oval = TRIM_DISCARD, .help = "Discard"},
-                   {.ival = "zeroes", .oval = TRIM_ZEROES, .help = "Write zeroes"}},
-        .category = FIO_OPT_C_ENGINE,
-        .group = FIO_OPT_G_INVALID,
-    },
-    {
-        .name = "counters",
-        .lname = "File of counters",
-        .type = FIO_OPT_STR_STORE,
-        .off1 = offsetof(struct options, counters),
-        .help = "At its end a job adds a line of JSON for each of its volumes to this file",
-        .category = FIO_OPT_C_ENGINE,
-        .group = FIO_OPT_G_INVALID,
-    },
-    {.name = NULL},
-};
+/* fio's name for it. */
+extern struct ioengine_ops ioengine __attribute__((visibility("default")));
 
 /* ---- the job -------------------------------------------------------------------------------- */
 
-/* A volume that the job has open. */
-struct disk {
-    struct ovsshm_volume *volume;
-    struct ovsshm_queue *queue;
-    char *buffers; /* as many as fio's, in this volume's memory; NULL: none */
-};
-
 struct job {
-    struct disk **disks; /* by fio_file.fileno; NULL: not open */
-    unsigned disk_count;
+    struct disks disks;     /* by fio_file.fileno */
     struct io_u **prepared; /* since the last commit */
     unsigned prepared_count;
     struct ovsshm_completion *done; /* handed out by the last getevents, then those kept back */
     unsigned handed;
     unsigned done_count;
-    struct pollfd *fds;   /* room to sleep on all disks */
     bool buffers_private; /* fio's buffers are not in the first disk's memory */
 };
 
@@ -125,12 +47,6 @@ fail_early(struct thread_data *td, int error, const char *reason)
 {
     log_err("openvstorage: %s\n", reason);
     return fail(td, error, reason);
-}
-
-static bool
-job_writes(const struct thread_data *td)
-{
-    return td_write(td) || td_trim(td);
 }
 
 static uint64_t
@@ -190,12 +106,12 @@ connect_server(struct thread_data *td, struct ovsshm_conn **conn)
 /* ---- sessions ------------------------------------------------------------------------------- */
 
 static int
-disk_open(struct thread_data *td, struct ovsshm_conn *conn, struct fio_file *f)
+open_disk(struct thread_data *td, struct ovsshm_conn *conn, const char *name)
 {
     const struct options *o = td->eo;
     struct job *job = td->io_ops_data;
     struct ovsshm_open_params params = {
-        .mode = job_writes(td) ? OVSSHM_MODE_WRITE : OVSSHM_MODE_READ,
+        .mode = td_write(td) || td_trim(td) ? OVSSHM_MODE_WRITE : OVSSHM_MODE_READ,
         .depth = td->o.iodepth,
         .arena_bytes = arena_bytes(td),
         .spin_ns_max = o->poll ? 0 : UINT64_MAX,
@@ -203,51 +119,38 @@ disk_open(struct thread_data *td, struct ovsshm_conn *conn, struct fio_file *f)
     if (arena_limit(td, conn, &params.arena_bytes)) {
         return 1;
     }
-    struct disk *disk = calloc(1, sizeof(*disk));
-    if (!disk) {
-        td_verror(td, ENOMEM, "openvstorage");
-        return 1;
-    }
-    int rc = ovsshm_open(conn, f->file_name, &params, &disk->volume);
-    if (rc) {
-        free(disk);
-        return fail_early(td, -rc, ovsshm_reason());
-    }
-    disk->queue = ovsshm_volume_queue(disk->volume, 0);
-    job->disks[f->fileno] = disk;
-    FILE_SET_ENG_DATA(f, disk);
-    return 0;
+    int rc = disks_open(&job->disks, conn, name, &params);
+    return rc ? fail_early(td, -rc, ovsshm_reason()) : 0;
 }
 
-/* In one write, for several jobs may do so at once. */
+/* In one write each, for several jobs may do so at once. */
 static void
-counters_add(const struct thread_data *td, const struct disk *disk)
+counters_add(const struct thread_data *td, FILE *file, const struct disk *disk)
 {
-    const struct options *o = td->eo;
     struct ovsshm_queue_counters counters = ovsshm_queue_counters(disk->queue);
-    FILE *file = fopen(o->counters, "ae");
-    if (!file) {
-        log_err("openvstorage: cannot write to %s: %s\n", o->counters, strerror(errno));
-        return;
-    }
     fprintf(file,
             "{\"job\": %u, \"requests\": %llu, \"doorbells\": %llu, \"sleeps\": %llu, "
             "\"bounced_bytes\": %llu}\n",
             td->thread_number, (unsigned long long)counters.requests,
             (unsigned long long)counters.doorbells, (unsigned long long)counters.sleeps,
             (unsigned long long)counters.bounced_bytes);
-    fclose(file);
+    fflush(file);
 }
 
 static void
-disk_close(const struct thread_data *td, struct disk *disk)
+counters_write(const struct thread_data *td, const struct disks *disks)
 {
     const struct options *o = td->eo;
-    if (o->counters) {
-        counters_add(td, disk);
+    FILE *file = o->counters ? fopen(o->counters, "ae") : NULL;
+    if (o->counters && !file) {
+        log_err("openvstorage: cannot write to %s: %s\n", o->counters, strerror(errno));
     }
-    ovsshm_close(disk->volume);
-    free(disk);
+    for (unsigned i = 0; file && i < disks->count; i++) {
+        counters_add(td, file, &disks->all[i]);
+    }
+    if (file) {
+        fclose(file);
+    }
 }
 
 static void
@@ -257,50 +160,33 @@ engine_cleanup(struct thread_data *td)
     if (!job) {
         return;
     }
-    for (unsigned i = 0; i < job->disk_count; i++) {
-        if (job->disks[i]) {
-            disk_close(td, job->disks[i]);
-        }
-    }
-    free(job->disks);
+    counters_write(td, &job->disks);
+    disks_destroy(&job->disks);
     free(job->prepared);
     free(job->done);
-    free(job->fds);
     free(job);
     td->io_ops_data = NULL;
-}
-
-static struct job *
-job_create(const struct thread_data *td)
-{
-    struct job *job = calloc(1, sizeof(*job));
-    if (!job) {
-        return NULL;
-    }
-    job->disk_count = td->files_index;
-    job->disks = calloc(job->disk_count, sizeof(*job->disks));
-    job->fds = calloc(job->disk_count, sizeof(*job->fds));
-    job->prepared = calloc(td->o.iodepth, sizeof(*job->prepared));
-    job->done = calloc(td->o.iodepth, sizeof(*job->done));
-    return job;
 }
 
 static int
 engine_init(struct thread_data *td)
 {
     struct ovsshm_conn *conn;
-    struct job *job = job_create(td);
+    struct job *job = calloc(1, sizeof(*job));
     td->io_ops_data = job;
-    if (!job || !job->disks || !job->fds || !job->prepared || !job->done) {
-        td_verror(td, ENOMEM, "openvstorage");
-        return 1;
+    if (job) {
+        job->prepared = calloc(td->o.iodepth, sizeof(*job->prepared));
+        job->done = calloc(td->o.iodepth, sizeof(*job->done));
+    }
+    if (!job || disks_create(&job->disks, td->files_index) || !job->prepared || !job->done) {
+        return fail_early(td, ENOMEM, strerror(ENOMEM));
     }
     int rc = connect_server(td, &conn);
     if (rc) {
         return rc;
     }
     for (unsigned i = 0; rc == 0 && i < td->files_index; i++) {
-        rc = disk_open(td, conn, td->files[i]);
+        rc = open_disk(td, conn, td->files[i]->file_name);
     }
     ovsshm_disconnect(conn);
     return rc;
@@ -378,14 +264,12 @@ engine_setup(struct thread_data *td)
 static int
 engine_open_file(struct thread_data *td, struct fio_file *f)
 {
-    struct job *job = td->io_ops_data;
-    if (f->fileno < (int)job->disk_count && job->disks[f->fileno]) {
-        FILE_SET_ENG_DATA(f, job->disks[f->fileno]);
-        return 0;
+    const struct job *job = td->io_ops_data;
+    if (f->fileno >= (int)job->disks.count) {
+        return fail_early(td, ENOENT, "a volume that is not one of filename=");
     }
-    log_err("openvstorage: volume \"%s\" is not one of filename=\n", f->file_name);
-    td_verror(td, ENOENT, "openvstorage");
-    return 1;
+    FILE_SET_ENG_DATA(f, &job->disks.all[f->fileno]);
+    return 0;
 }
 
 static int
@@ -412,8 +296,8 @@ engine_iomem_alloc(struct thread_data *td, size_t bytes)
         job->buffers_private = true;
         return posix_memalign((void **)&td->orig_buffer, page_size, bytes) != 0;
     }
-    for (unsigned i = 0; i < job->disk_count; i++) {
-        struct disk *disk = job->disks[i];
+    for (unsigned i = 0; i < job->disks.count; i++) {
+        struct disk *disk = &job->disks.all[i];
         if (i == 0 || td_read(td)) {
             disk->buffers = ovsshm_buffer_alloc(disk->volume, bytes);
             if (!disk->buffers) {
@@ -421,7 +305,7 @@ engine_iomem_alloc(struct thread_data *td, size_t bytes)
             }
         }
     }
-    td->orig_buffer = job->disks[0]->buffers;
+    td->orig_buffer = job->disks.all[0].buffers;
     return 0;
 }
 
@@ -440,7 +324,7 @@ engine_prep(struct thread_data *td, struct io_u *io_u)
 {
     const struct job *job = td->io_ops_data;
     const struct disk *disk = FILE_ENG_DATA(io_u->file);
-    if (job->disk_count > 1 && io_u->ddir == DDIR_READ && disk->buffers &&
+    if (job->disks.count > 1 && io_u->ddir == DDIR_READ && disk->buffers &&
         io_u->xfer_buf == io_u->buf) {
         io_u->buf = disk->buffers + io_u->index * td_max_bs(td);
         io_u->xfer_buf = io_u->buf;
@@ -534,73 +418,6 @@ engine_commit(struct thread_data *td)
 
 /* ---- completions ---------------------------------------------------------------------------- */
 
-/* Sleeps until a volume has something to tell, or timeout_ms (< 0: none) is over. */
-static void
-sleep_on_all(struct job *job, int timeout_ms)
-{
-    unsigned armed = 0;
-    bool found = false;
-    for (unsigned i = 0; i < job->disk_count && !found; i++) {
-        struct ovsshm_queue *queue = job->disks[i]->queue;
-        found = ovsshm_queue_arm(queue) == 1;
-        if (!found) {
-            job->fds[armed++] = (struct pollfd){.fd = ovsshm_queue_fd(queue), .events = POLLIN};
-        }
-    }
-    if (!found) {
-        poll(job->fds, armed, timeout_ms);
-    }
-    for (unsigned i = 0; i < armed; i++) {
-        ovsshm_queue_disarm(job->disks[i]->queue);
-    }
-}
-
-/* Looks at all volumes; spin: staying at each as long as its own experience says. */
-static unsigned
-look_at_all(struct job *job, struct ovsshm_completion *done, unsigned room, bool spin)
-{
-    unsigned found = 0;
-    for (unsigned i = 0; i < job->disk_count && found < room; i++) {
-        struct ovsshm_queue *queue = job->disks[i]->queue;
-        if (ovsshm_queue_in_flight(queue)) {
-            found +=
-                (unsigned)(spin && !found ? ovsshm_queue_spin(queue, done + found, room - found)
-                                          : ovsshm_queue_poll(queue, done + found, room - found));
-        }
-    }
-    return found;
-}
-
-static bool
-in_flight(const struct job *job)
-{
-    for (unsigned i = 0; i < job->disk_count; i++) {
-        if (ovsshm_queue_in_flight(job->disks[i]->queue)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/* At least one completion, unless the time is over or nothing is in flight. */
-static unsigned
-wait_for_some(struct job *job, struct ovsshm_completion *done, unsigned room, int64_t timeout_ns)
-{
-    if (job->disk_count == 1) {
-        return (unsigned)ovsshm_queue_wait(job->disks[0]->queue, done, room, timeout_ns);
-    }
-    unsigned found = look_at_all(job, done, room, false);
-    while (found == 0 && timeout_ns != 0 && in_flight(job)) {
-        found = look_at_all(job, done, room, true);
-        if (found == 0) {
-            sleep_on_all(job, timeout_ns < 0 ? -1 : (int)((timeout_ns + 999999) / 1000000));
-            found = look_at_all(job, done, room, false);
-            timeout_ns = timeout_ns < 0 ? -1 : 0;
-        }
-    }
-    return found;
-}
-
 /* fio gets at most `max` at once; what has come in beyond that is kept for its next call. */
 static int
 engine_getevents(struct thread_data *td, unsigned min, unsigned max, const struct timespec *t)
@@ -612,8 +429,8 @@ engine_getevents(struct thread_data *td, unsigned min, unsigned max, const struc
     job->handed = 0;
     while (job->done_count < max) {
         unsigned room = td->o.iodepth - job->done_count;
-        unsigned found = wait_for_some(job, job->done + job->done_count, room,
-                                       job->done_count < min ? timeout_ns : 0);
+        unsigned found = disks_wait(&job->disks, job->done + job->done_count, room,
+                                    job->done_count < min ? timeout_ns : 0);
         job->done_count += found;
         if (found == 0 || job->done_count >= min) {
             break;
@@ -695,7 +512,7 @@ struct ioengine_ops ioengine = {
     .iomem_alloc = engine_iomem_alloc,
     .iomem_free = engine_iomem_free,
     .option_struct_size = sizeof(struct options),
-    .options = options,
+    .options = ovsshm_fio_options,
 };
 
 /*
