@@ -22,7 +22,7 @@ from benchmarks.peers.base import (
 )
 from benchmarks.peers.local import null_co, plain_file
 from benchmarks.peers.nbd import nbdkit, qemu_nbd
-from benchmarks.peers.qsd import qsd_fuse
+from benchmarks.peers.qsd import qsd_fuse, vhost_user_blk
 from benchmarks.peers.shm import shm
 
 __all__ = [
@@ -46,6 +46,8 @@ PEERS: dict[str, Maker] = {
     "shm null": partial(shm, "null"),
     "qsd FUSE": partial(qsd_fuse, "memory"),
     "qsd FUSE file": partial(qsd_fuse, "file"),
+    "vhost-user-blk": partial(vhost_user_blk, "memory"),
+    "vhost-user-blk null": partial(vhost_user_blk, "null"),
     "nbdkit memory": partial(nbdkit, "memory"),
     "nbdkit file": partial(nbdkit, "file"),
     "nbdkit python": partial(nbdkit, "python"),

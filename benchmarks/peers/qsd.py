@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: MIT
-"""Exports of qemu-storage-daemon."""
+"""Exports of qemu-storage-daemon: FUSE, and vhost-user-blk with libblkio's driver for clients."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from benchmarks.peers.base import (
+    TOP,
     Disk,
     FioDisk,
     Peer,
@@ -65,4 +67,70 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
             (process.pid,),
             variant=f"one thread, direct-io, {'tmpfs' if memory else 'page cache'}",
             copies={"read": 2, "write": 2},
+        )
+
+
+QEMU10_TIMEOUT_S = 180.0  # downloads 50 MB at the first use
+POLL_NS = 100_000  # as our server's --spin-max
+
+
+def _qemu10() -> str:
+    """The directory of a QEMU whose qemu-img can use vhost-user-blk."""
+    try:
+        done = subprocess.run(
+            [str(TOP / "scripts/qemu10")], capture_output=True, text=True, timeout=QEMU10_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        limit = f"{QEMU10_TIMEOUT_S:.0f} s"
+        raise PeerUnavailable(f"QEMU 10 could not be downloaded within {limit}") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split("\n")[-2:]).strip()
+        raise PeerUnavailable(f"there is no QEMU 10: {reason}")
+    return done.stdout.strip()
+
+
+def _backend(store: Store, number: int, size_bytes: int, images: Path) -> str:
+    node = f"node-name=n{number}"
+    if store == "null":
+        return f"driver=null-co,{node},size={size_bytes},read-zeroes=off"
+    image = sparse_file(images / f"image{number}", size_bytes)
+    return f"driver=file,{node},filename={image},aio=native,cache.direct=on"
+
+
+@contextmanager
+def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iterator[Peer]:
+    """QEMU 10 on both sides. Store "memory": files on tmpfs; "null": the daemon does nothing."""
+    programs = _qemu10()
+    threads = min(volumes, len(os.sched_getaffinity(0)))
+    argv = [f"{programs}/qemu-storage-daemon"]
+    for number in range(threads):
+        argv += ["--object", f"iothread,id=t{number},poll-max-ns={POLL_NS}"]
+    env = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    with ExitStack() as stack:
+        directory = stack.enter_context(scratch_directory(scratch))
+        images = stack.enter_context(tmpfs_directory()) if store == "memory" else directory
+        sockets = [directory / f"s{number}" for number in range(volumes)]
+        for number, socket in enumerate(sockets):
+            argv += ["--blockdev", _backend(store, number, size_bytes, images), "--export"]
+            argv += [f"type=vhost-user-blk,id=e{number},node-name=n{number},writable=on,"]
+            argv[-1] += f"iothread=t{number % threads},addr.type=unix,addr.path={socket}"
+
+        def ready() -> bool:
+            return all(socket.exists() for socket in sockets)
+
+        process = stack.enter_context(running(argv, ready))
+        client = "driver=virtio-blk-vhost-user,cache.direct=on,path="
+        null = store == "null"
+        yield Peer(
+            "vhost-user-blk null" if null else "vhost-user-blk",
+            "vhost-user",
+            store,
+            tuple(
+                Disk(QemuDisk(f"{client}{socket}", options=("--image-opts",), env=env))
+                for socket in sockets
+            ),
+            (process.pid,),
+            variant=f"polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
+            # The client's own, through a bounce buffer in shared memory; and that of tmpfs.
+            copies={"read": 1 if null else 2, "write": 1 if null else 2},
         )
