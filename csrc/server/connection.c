@@ -337,8 +337,9 @@ reply_open(struct connection *c, const struct ovsshm_msg *to)
     (void)send_reply(c, to, 0, &reply, sizeof(reply), fds, 1 + 2 * layout->queue_count);
 }
 
-static void
-announce_resize(struct ovsshm_server *server, const char *volume, uint64_t size_bytes)
+void
+srv_connection_announce_resize(struct ovsshm_server *server, const char *volume,
+                               uint64_t size_bytes)
 {
     struct connection *c;
     struct connection *next;
@@ -389,7 +390,8 @@ command_done(struct mail *mail)
         session_begin(c);
     }
     if (command->resized) { /* before the reply: who asked finds its own event waiting */
-        announce_resize(c->server, srv_command_subject(command), command->size_bytes);
+        srv_connection_announce_resize(c->server, srv_command_subject(command),
+                                       command->size_bytes);
     }
     if (ended) {
         if (c->session) {

@@ -44,4 +44,8 @@ void srv_connection_end(struct connection *connection, int status, const char *f
 void srv_connection_event(struct connection *connection, uint32_t event, int64_t value,
                           const char *reason);
 
+/* Tells all that have the volume open. */
+void srv_connection_announce_resize(struct ovsshm_server *server, const char *volume,
+                                    uint64_t size_bytes);
+
 #endif

@@ -25,6 +25,7 @@ watch_listener(struct ovsshm_server *server, bool on)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = &server->listener};
     if (on != control->accepting) {
         control->accepting = on;
+        /* Without an interface there is no fd, and nothing to be watched. */
         (void)epoll_ctl(control->epoll_fd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, server->listener.fd,
                         &event);
     }

@@ -106,6 +106,9 @@ srv_listener_create(struct listener *l, const struct ovsshm_server_params *param
 {
     struct sockaddr_un address;
     *l = (struct listener){.fd = -1, .lock_fd = -1};
+    if (!params->socket_path) {
+        return 0;
+    }
     int rc = address_set(&address, params->socket_path);
     if (rc) {
         return srv_error(error, rc, "socket path \"%.150s\" is longer than %zu bytes",
@@ -138,7 +141,7 @@ err:
 int
 srv_listener_start(struct listener *l, struct ovsshm_error *error)
 {
-    if (listen(l->fd, BACKLOG)) {
+    if (l->fd >= 0 && listen(l->fd, BACKLOG)) {
         int rc = -errno;
         return srv_error(error, rc, "cannot listen on \"%s\": %s", l->path, strerror(-rc));
     }

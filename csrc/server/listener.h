@@ -24,7 +24,8 @@ struct listener {
     ino_t inode;
 };
 
-/* Binds with owner and mode in place; nobody can connect before srv_listener_start(). */
+/* Without a path it does nothing, and fd stays -1.  Binds with owner and mode in place; nobody can
+ * connect before srv_listener_start(). */
 int srv_listener_create(struct listener *listener, const struct ovsshm_server_params *params,
                         struct ovsshm_error *error);
 int srv_listener_start(struct listener *listener, struct ovsshm_error *error);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "connection.h"
 #include "local_own.h"
 #include "management.h"
 #include "server.h"
@@ -11,7 +12,39 @@
 
 #define HOLDER "mount" /* as others see a local */
 
-/* ---- calls as jobs --------------------------------------------------------------------------- */
+/* ---- clients hear of a new size ---------------------------------------------------------------
+ */
+
+struct resized {
+    struct mail mail; /* to the control thread */
+    struct ovsshm_server *server;
+    uint64_t size_bytes;
+    char name[OVSSHM_NAME_BYTES];
+};
+
+static void
+resized_deliver(struct mail *mail)
+{
+    struct resized *resized = container_of(mail, struct resized, mail);
+    srv_connection_announce_resize(resized->server, resized->name, resized->size_bytes);
+    free(resized);
+}
+
+/* Without memory they do not: the size is in their regions all the same. */
+static void
+announce(const struct command *c, const char *name)
+{
+    struct resized *resized = c->resized ? malloc(sizeof(*resized)) : NULL;
+    if (resized) {
+        *resized = (struct resized){
+            .mail.deliver = resized_deliver, .server = c->job.server, .size_bytes = c->size_bytes};
+        strcpy(resized->name, name);
+        srv_mailbox_post(&c->job.server->control.mailbox, &resized->mail);
+    }
+}
+
+/* ---- calls as jobs ----------------------------------------------------------------------------
+ */
 
 static struct command
 command_of(struct ovsshm_server *server, int (*run)(struct job *job))
@@ -20,15 +53,10 @@ command_of(struct ovsshm_server *server, int (*run)(struct job *job))
 }
 
 static int
-finish(struct command *c, int rc, struct ovsshm_error *error)
+finish(const struct command *c, int rc, struct ovsshm_error *error)
 {
-    if (rc && error) {
-        *error = c->error;
-        if (!error->reason[0]) {
-            srv_error(error, rc, "%s", strerror(-rc));
-        }
-    }
-    return rc;
+    return rc ? srv_error(error, rc, "%s", c->error.reason[0] ? c->error.reason : strerror(-rc))
+              : 0;
 }
 
 static int
@@ -37,34 +65,52 @@ stopping(struct ovsshm_error *error)
     return srv_error(error, -ESHUTDOWN, "the server is stopping");
 }
 
-/* A command about the volume of this name (NULL: none), in the calling thread. */
+static int
+check_name(const char *name, struct ovsshm_error *error)
+{
+    const char *bad = ovsshm_volume_name_check(name);
+    return bad ? srv_error(error, ovsshm_name_errno(name), "volume name \"%.150s\" %s", name, bad)
+               : 0;
+}
+
+static int
+check_size(const char *name, uint64_t size_bytes, struct ovsshm_error *error)
+{
+    return size_bytes > INT64_MAX
+               ? srv_error(error, -EFBIG, "size of volume \"%.150s\" is larger than 2^63 - 1 bytes",
+                           name)
+               : 0;
+}
+
+/* A command about the volume of this name, in the calling thread. */
 static int
 run(struct command *c, const char *name, struct ovsshm_error *error)
 {
     struct ovsshm_server *server = c->job.server;
-    const char *bad = name ? ovsshm_volume_name_check(name) : NULL;
-    if (bad) {
-        return srv_error(error, ovsshm_name_errno(name), "volume name \"%.150s\" %s", name, bad);
+    int rc = check_name(name, error);
+    if (rc) {
+        return rc;
     }
     if (!srv_local_call_enter(server)) {
         return stopping(error);
     }
-    int rc = srv_registry_run(&server->registry, &c->job, name);
+    rc = srv_registry_run(&server->registry, &c->job, name);
+    announce(c, name);
     srv_local_call_leave(server);
     return finish(c, rc, error);
 }
+
+/* ---- names and sizes --------------------------------------------------------------------------
+ */
 
 int
 srv_local_create(struct ovsshm_server *server, const char *name, uint64_t size_bytes,
                  struct ovsshm_error *error)
 {
     struct command c = command_of(server, srv_manage_create);
-    if (size_bytes > INT64_MAX) {
-        return srv_error(error, -EFBIG, "size of volume \"%.150s\" is larger than 2^63 - 1 bytes",
-                         name);
-    }
+    int rc = check_size(name, size_bytes, error);
     c.in.volume.size_bytes = size_bytes;
-    return run(&c, name, error);
+    return rc ? rc : run(&c, name, error);
 }
 
 int
@@ -72,6 +118,16 @@ srv_local_remove(struct ovsshm_server *server, const char *name, struct ovsshm_e
 {
     struct command c = command_of(server, srv_manage_remove);
     return run(&c, name, error);
+}
+
+int
+srv_local_truncate(struct ovsshm_server *server, const char *name, uint64_t size_bytes,
+                   struct ovsshm_error *error)
+{
+    struct command c = command_of(server, srv_manage_truncate);
+    int rc = check_size(name, size_bytes, error);
+    c.in.volume.size_bytes = size_bytes;
+    return rc ? rc : run(&c, name, error);
 }
 
 int
@@ -101,7 +157,93 @@ srv_local_list(struct ovsshm_server *server, const char *after, struct ovsshm_vo
     return found;
 }
 
-/* ---- sessions -------------------------------------------------------------------------------- */
+/* ---- rename -----------------------------------------------------------------------------------
+ */
+
+/* It names two volumes: the job on one runs in the middle of that on the other. */
+struct rename {
+    struct command outer;
+    struct command inner;
+    const char *names[2]; /* of outer and inner: in order, so that no two wait for each other */
+    const char *from;
+    const char *to;
+    bool replace;
+};
+
+static int
+rename_now(const struct rename *r, struct ovsshm_store *store, struct ovsshm_error *error)
+{
+    struct ovsshm_volume_info info;
+    if (store->type->volume_stat(store, r->from, &info)) {
+        return srv_error(error, -ENOENT, "volume \"%.200s\" does not exist", r->from);
+    }
+    if (!r->replace && store->type->volume_stat(store, r->to, &info) == 0) {
+        return srv_error(error, -EEXIST, "volume \"%.200s\" exists already", r->to);
+    }
+    int rc = store->type->volume_rename(store, r->from, r->to, error);
+    return rc == 0 || error->reason[0] ? rc
+                                       : srv_error(error, rc, "cannot rename volume \"%.100s\": %s",
+                                                   r->from, strerror(-rc));
+}
+
+static int
+rename_inner(struct job *job)
+{
+    struct rename *r = container_of(job, struct rename, inner.job);
+    int rc = srv_manage_check_closed(&r->inner);
+    return rc ? rc : rename_now(r, job->server->store, &r->inner.error);
+}
+
+static int
+rename_outer(struct job *job)
+{
+    struct rename *r = container_of(job, struct rename, outer.job);
+    int rc = srv_manage_check_closed(&r->outer);
+    if (rc == 0) {
+        rc = srv_registry_run(&job->server->registry, &r->inner.job, r->names[1]);
+        r->outer.error = r->inner.error;
+    }
+    return rc;
+}
+
+/* To the name that it has. */
+static int
+rename_nothing(struct ovsshm_server *server, const char *name, bool replace,
+               struct ovsshm_error *error)
+{
+    struct ovsshm_volume_info info;
+    int rc = srv_local_stat(server, name, &info);
+    rc = rc == 0 && !replace ? -EEXIST : rc;
+    return rc ? srv_error(error, rc, "volume \"%.200s\": %s", name, strerror(-rc)) : 0;
+}
+
+int
+srv_local_rename(struct ovsshm_server *server, const char *from, const char *to, bool replace,
+                 struct ovsshm_error *error)
+{
+    const struct ovsshm_store *store = server->store;
+    int order = strcmp(from, to);
+    struct rename r = {
+        .outer = command_of(server, rename_outer),
+        .inner = command_of(server, rename_inner),
+        .names = {order < 0 ? from : to, order < 0 ? to : from},
+        .from = from,
+        .to = to,
+        .replace = replace,
+    };
+    int rc = check_name(r.names[1], error);
+    if (rc) {
+        return rc;
+    }
+    if (!store->type->volume_rename || !(store->capabilities & OVSSHM_CAP_MANAGE)) {
+        return srv_error(error, -EOPNOTSUPP, "store \"%s\" cannot rename volumes",
+                         store->type->name);
+    }
+    return order ? run(&r.outer, r.names[0], error) : rename_nothing(server, from, replace, error);
+}
+
+/* ---- sessions ---------------------------------------------------------------------------------
+ */
 
 void
 srv_local_begin(struct command *command)
@@ -161,13 +303,17 @@ srv_local_set_mode(struct local *local, uint32_t mode, struct ovsshm_error *erro
 {
     struct ovsshm_server *server = local->session.server;
     struct command c = command_of(server, srv_manage_set_mode);
+    bool gives_up = mode == OVSSHM_MODE_READ; /* before those who wait for just that */
     c.session = &local->session;
     c.in.set_mode.mode = mode;
     if (!srv_local_close_enter(local)) {
         return stopping(error);
     }
-    srv_local_leaving(local, false);
-    int rc = srv_registry_run_on(&server->registry, &c.job, local->session.volume, false);
+    if (!gives_up) {
+        srv_local_leaving(local, false);
+    }
+    int rc = srv_registry_run_on(&server->registry, &c.job, local->session.volume, gives_up);
+    ovsshm_store_relaxed(&local->session.leaving, false);
     srv_local_call_leave(server);
     return finish(&c, rc, error);
 }
@@ -228,6 +374,46 @@ srv_local_counters(const struct session *session, struct counters *to)
     for (unsigned i = 0; i < LOCAL_COUNTED; i++) {
         srv_counters_sum(to, &local->counted[i].counters);
     }
+}
+
+/* ---- the watch, and the server ----------------------------------------------------------------
+ */
+
+void
+srv_local_watch(struct ovsshm_server *server, srv_local_changed_fn changed, void *arg)
+{
+    const struct ovsshm_store_type *type = server->store->type;
+    pthread_mutex_lock(&server->locals.watch_lock);
+    server->locals.changed = changed;
+    server->locals.changed_arg = arg;
+    if (type->set_mounted) {
+        type->set_mounted(server->store, changed != NULL);
+    }
+    pthread_mutex_unlock(&server->locals.watch_lock);
+}
+
+void
+srv_local_tell(struct ovsshm_server *server, const char *name, enum srv_local_event event)
+{
+    pthread_mutex_lock(&server->locals.watch_lock);
+    if (server->locals.changed) {
+        server->locals.changed(server->locals.changed_arg, name, event);
+    }
+    pthread_mutex_unlock(&server->locals.watch_lock);
+}
+
+void
+srv_local_init(struct ovsshm_server *server)
+{
+    LIST_INIT(&server->locals.groups);
+    LIST_INIT(&server->locals.locals);
+    pthread_mutex_init(&server->locals.watch_lock, NULL);
+}
+
+void
+srv_local_destroy(struct ovsshm_server *server)
+{
+    pthread_mutex_destroy(&server->locals.watch_lock);
 }
 
 uint32_t

@@ -87,11 +87,42 @@ int srv_local_create(struct ovsshm_server *server, const char *name, uint64_t si
                      struct ovsshm_error *error);
 int srv_local_remove(struct ovsshm_server *server, const char *name, struct ovsshm_error *error);
 
+/*
+ * The volume `from` becomes `to`; replace: also where one has this name, which then ends.  Neither
+ * may be open: -EBUSY.  -EEXIST, -EOPNOTSUPP.
+ */
+int srv_local_rename(struct ovsshm_server *server, const char *from, const char *to, bool replace,
+                     struct ovsshm_error *error);
+
+/*
+ * Sets the size to the byte, up or down; durable with the next flush.  -EBUSY: to shrink it while
+ * clients have it open.  Of stores that cannot, volumes grow by whole sectors (-EINVAL, -EPERM).
+ */
+int srv_local_truncate(struct ovsshm_server *server, const char *name, uint64_t size_bytes,
+                       struct ovsshm_error *error);
+
 /* Sizes to the byte. */
 int srv_local_stat(struct ovsshm_server *server, const char *name, struct ovsshm_volume_info *info);
 
 /* In order, those behind `after` (NULL: from the first); their number. */
 int srv_local_list(struct ovsshm_server *server, const char *after,
                    struct ovsshm_volume_info *infos, unsigned count);
+
+/* ---- what clients do ------------------------------------------------------------------------ */
+
+enum srv_local_event {
+    SRV_LOCAL_CREATED,
+    SRV_LOCAL_REMOVED,
+    SRV_LOCAL_RESIZED,
+    SRV_LOCAL_CHANGED, /* its contents: rolled back, or a client begins or has ended to write */
+};
+
+/*
+ * From now on calls `changed` for what clients have done to volumes: from the server's threads, so
+ * it must not block, nor call anything of this file.  NULL: no more, once this returns.  As long as
+ * there is a watch the store knows that it is mounted.
+ */
+typedef void (*srv_local_changed_fn)(void *arg, const char *name, enum srv_local_event event);
+void srv_local_watch(struct ovsshm_server *server, srv_local_changed_fn changed, void *arg);
 
 #endif

@@ -75,9 +75,18 @@ struct locals {
     uint32_t dropped;                /* lock: requests given up */
     unsigned numbers;                /* lock: given out to groups */
     bool stopping;                   /* lock */
+    pthread_mutex_t watch_lock;
+    srv_local_changed_fn changed; /* watch lock; NULL: nobody watches */
+    void *changed_arg;
 };
 
 /* ---- local.c -------------------------------------------------------------------------------- */
+
+void srv_local_init(struct ovsshm_server *server);
+void srv_local_destroy(struct ovsshm_server *server);
+
+/* A client has done this. */
+void srv_local_tell(struct ovsshm_server *server, const char *name, enum srv_local_event event);
 
 /* Jobs: the session of the local that `command` opens. */
 void srv_local_begin(struct command *command);

@@ -70,12 +70,26 @@ reply_alloc(struct command *c, size_t bytes)
 
 /* ---- sessions in the way -------------------------------------------------------------------- */
 
+/* Which sessions stand against a command. */
+enum conflict {
+    ANY,
+    WRITERS,
+    CLIENTS,
+};
+
+static bool
+stands_against(const struct session *session, enum conflict conflict)
+{
+    return conflict == ANY || (conflict == WRITERS && session->mode == OVSSHM_MODE_WRITE) ||
+           (conflict == CLIENTS && !session->local);
+}
+
 /*
- * A session that stands against `c`: any, or only a writer.  0: none.  JOB_PARK: its client is
- * gone, it will be closed in a moment.  -EBUSY.
+ * A session that stands against `c`.  0: none.  JOB_PARK: its client is gone, it will be closed in
+ * a moment.  -EBUSY.
  */
 static int
-find_conflict(struct command *c, bool writers_only)
+find_conflict(struct command *c, enum conflict conflict)
 {
     struct registry *registry = &c->job.server->registry;
     struct session *session;
@@ -85,7 +99,7 @@ find_conflict(struct command *c, bool writers_only)
     pthread_mutex_lock(&registry->lock);
     TAILQ_FOREACH(session, &c->job.volume->sessions, link)
     {
-        if (session == c->session || (writers_only && session->mode != OVSSHM_MODE_WRITE)) {
+        if (session == c->session || !stands_against(session, conflict)) {
             continue;
         }
         bool gone = srv_session_hung_up(session);
@@ -166,7 +180,29 @@ publish_size(struct command *c)
     pthread_mutex_unlock(&registry->lock);
 }
 
+/* What a client has done. */
+static int
+tell(struct command *c, enum srv_local_event event, int rc)
+{
+    if (rc == 0 && c->connection) {
+        srv_local_tell(c->job.server, c->job.volume->name, event);
+    }
+    return rc;
+}
+
 /* ---- volumes -------------------------------------------------------------------------------- */
+
+/* A part of a sector is for stores that can also cut it off. */
+static int
+check_size(struct command *c)
+{
+    uint64_t wanted = c->in.volume.size_bytes;
+    return STORE(c)->type->volume_truncate || wanted % OVSSHM_SECTOR_BYTES == 0
+               ? 0
+               : srv_error(&c->error, -EINVAL,
+                           "size %llu of volume \"%.100s\": store \"%s\" has whole sectors only",
+                           (unsigned long long)wanted, c->job.volume->name, STORE(c)->type->name);
+}
 
 int
 srv_manage_create(struct job *job)
@@ -176,9 +212,12 @@ srv_manage_create(struct job *job)
     if (!store->type->volume_create || !(store->capabilities & OVSSHM_CAP_MANAGE)) {
         return unsupported(c, "create volumes");
     }
-    return failed(
-        c, store->type->volume_create(store, job->volume->name, c->in.volume.size_bytes, &c->error),
-        "create");
+    int rc = check_size(c);
+    if (rc) {
+        return rc;
+    }
+    rc = store->type->volume_create(store, job->volume->name, c->in.volume.size_bytes, &c->error);
+    return tell(c, SRV_LOCAL_CREATED, failed(c, rc, "create"));
 }
 
 int
@@ -189,10 +228,12 @@ srv_manage_remove(struct job *job)
     if (!store->type->volume_remove || !(store->capabilities & OVSSHM_CAP_MANAGE)) {
         return unsupported(c, "remove volumes");
     }
-    int rc = find_conflict(c, false);
-    return rc ? rc
-              : failed(c, store->type->volume_remove(store, job->volume->name, &c->error),
-                       "remove");
+    int rc = find_conflict(c, ANY);
+    if (rc) {
+        return rc;
+    }
+    rc = store->type->volume_remove(store, job->volume->name, &c->error);
+    return tell(c, SRV_LOCAL_REMOVED, failed(c, rc, "remove"));
 }
 
 static int
@@ -220,7 +261,8 @@ srv_manage_resize(struct job *job)
         return unsupported(c, "resize volumes");
     }
     int rc = size_now(c, &size);
-    if (rc || wanted == size) {
+    rc = rc ? rc : check_size(c);
+    if (rc || wanted == whole_sectors(size)) {
         return rc;
     }
     if (wanted < size) {
@@ -230,7 +272,44 @@ srv_manage_resize(struct job *job)
     }
     rc = store->type->volume_resize(store, job->volume->name, job->volume->open, wanted, &c->error);
     publish_size(c);
-    return failed(c, rc, "resize");
+    return tell(c, SRV_LOCAL_RESIZED, failed(c, rc, "resize"));
+}
+
+static int
+act_truncate(struct command *c)
+{
+    struct volume *volume = c->job.volume;
+    int rc = STORE(c)->type->volume_truncate(STORE(c), volume->name, volume->open,
+                                             c->in.volume.size_bytes, &c->error);
+    publish_size(c);
+    return rc;
+}
+
+int
+srv_manage_truncate(struct job *job)
+{
+    struct command *c = COMMAND(job);
+    struct ovsshm_store *store = STORE(c);
+    uint64_t wanted = c->in.volume.size_bytes;
+    uint64_t size = 0;
+    if (!store->type->volume_truncate || !(store->capabilities & OVSSHM_CAP_RESIZE)) {
+        return srv_manage_resize(job);
+    }
+    int rc = size_now(c, &size);
+    if (rc || wanted == size) {
+        return rc;
+    }
+    if (wanted > size) {
+        return failed(c, act_truncate(c), "resize");
+    }
+    rc = whole_sectors(wanted) < whole_sectors(size) ? find_conflict(c, CLIENTS) : 0;
+    return rc ? rc : failed(c, paused(c, act_truncate), "shrink");
+}
+
+int
+srv_manage_check_closed(struct command *command)
+{
+    return find_conflict(command, ANY);
 }
 
 void
@@ -335,8 +414,11 @@ int
 srv_manage_snapshot_rollback(struct job *job)
 {
     struct command *c = COMMAND(job);
-    return has_snapshots(c) ? snapshot_failed(c, paused(c, act_snapshot_rollback), "roll back to")
-                            : unsupported(c, "make snapshots");
+    if (!has_snapshots(c)) {
+        return unsupported(c, "make snapshots");
+    }
+    int rc = snapshot_failed(c, paused(c, act_snapshot_rollback), "roll back to");
+    return tell(c, SRV_LOCAL_CHANGED, rc);
 }
 
 int
@@ -385,6 +467,9 @@ srv_manage_snapshot_list(struct job *job)
     }
     struct ovsshm_snapshot_info *infos = (void *)((struct ovsshm_msg_list_reply *)c->reply + 1);
     int count = store->type->snapshot_list(store, job->volume->name, after, infos, max);
+    for (int i = 0; i < count; i++) {
+        infos[i].size_bytes = whole_sectors(infos[i].size_bytes);
+    }
     return snapshot_failed(c, list_finish(c, count, max, sizeof(*infos)), "list");
 }
 
@@ -432,7 +517,7 @@ srv_manage_open(struct job *job)
     if (writes && !(server->store->capabilities & OVSSHM_CAP_WRITE)) {
         return srv_error(&c->error, -EROFS, "store \"%s\" cannot write", server->store->type->name);
     }
-    int rc = writes ? find_conflict(c, true) : 0;
+    int rc = writes ? find_conflict(c, WRITERS) : 0;
     rc = rc ? rc : open_volume(c);
     if (rc) {
         return rc;
@@ -448,15 +533,19 @@ srv_manage_open(struct job *job)
                          c->in.open.queues, c->in.open.depth, strerror(-rc));
     }
     srv_session_attach(c->session);
-    return 0;
+    return writes ? tell(c, SRV_LOCAL_CHANGED, 0) : 0;
 }
 
 int
 srv_manage_close(struct job *job)
 {
     struct session *session = container_of(job, struct session, close);
+    bool wrote = !session->local && session->mode == OVSSHM_MODE_WRITE;
     srv_session_close(session);
     close_volume_if_unused(job->server, job->volume);
+    if (wrote) {
+        srv_local_tell(job->server, job->volume->name, SRV_LOCAL_CHANGED);
+    }
     return 0;
 }
 
@@ -479,12 +568,12 @@ srv_manage_set_mode(struct job *job)
         return 0;
     }
     if (c->in.set_mode.mode == OVSSHM_MODE_READ) {
-        return paused(c,
-                      act_set_mode); /* no write of it is in flight when the next writer starts */
+        /* No write of it is in flight when the next writer starts. */
+        return tell(c, SRV_LOCAL_CHANGED, paused(c, act_set_mode));
     }
     if (!(STORE(c)->capabilities & OVSSHM_CAP_WRITE)) {
         return srv_error(&c->error, -EROFS, "store \"%s\" cannot write", STORE(c)->type->name);
     }
-    int rc = find_conflict(c, true);
-    return rc ? rc : act_set_mode(c);
+    int rc = find_conflict(c, WRITERS);
+    return tell(c, SRV_LOCAL_CHANGED, rc ? rc : act_set_mode(c));
 }

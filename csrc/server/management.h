@@ -36,6 +36,7 @@ struct command {
 int srv_manage_create(struct job *job);
 int srv_manage_remove(struct job *job);
 int srv_manage_resize(struct job *job);
+int srv_manage_truncate(struct job *job); /* to the byte, up or down */
 int srv_manage_stat(struct job *job);
 int srv_manage_list(struct job *job);
 int srv_manage_snapshot_create(struct job *job);
@@ -45,6 +46,9 @@ int srv_manage_snapshot_remove(struct job *job);
 int srv_manage_snapshot_is_synced(struct job *job);
 int srv_manage_open(struct job *job);
 int srv_manage_set_mode(struct job *job);
+
+/* The job's volume goes away: nobody may have it open.  0, -EBUSY, JOB_PARK. */
+int srv_manage_check_closed(struct command *command);
 
 /* How many have it open. */
 void srv_manage_add_usage(struct ovsshm_server *server, struct ovsshm_volume_info *info);

@@ -71,9 +71,8 @@ check_params(const struct ovsshm_server_params *p, struct ovsshm_error *error)
             return rc;
         }
     }
-    return p->socket_path && p->socket_path[0]
-               ? 0
-               : srv_error(error, -EINVAL, "socket_path is required");
+    return p->socket_path && !p->socket_path[0] ? srv_error(error, -EINVAL, "socket_path is empty")
+                                                : 0;
 }
 
 static void *
@@ -90,12 +89,12 @@ copy_params(struct ovsshm_server *server, const struct ovsshm_server_params *par
 {
     struct ovsshm_server_params *own = &server->params;
     *own = *params;
-    own->socket_path = strdup(params->socket_path);
+    own->socket_path = params->socket_path ? strdup(params->socket_path) : NULL;
     own->allow_uids = copy_of(params->allow_uids, params->allow_uid_count * sizeof(uid_t));
     own->allow_gids = copy_of(params->allow_gids, params->allow_gid_count * sizeof(gid_t));
-    return own->socket_path && own->allow_uids && own->allow_gids
-               ? 0
-               : srv_error(error, -ENOMEM, "out of memory");
+    bool named = own->socket_path || !params->socket_path;
+    return named && own->allow_uids && own->allow_gids ? 0
+                                                       : srv_error(error, -ENOMEM, "out of memory");
 }
 
 static void
@@ -148,6 +147,7 @@ ovsshm_server_create(const struct ovsshm_server_params *params, struct ovsshm_st
         goto err_control;
     }
     srv_registry_init(&server->registry, &server->control.mailbox);
+    srv_local_init(server);
     *out = server;
     return 0;
 
@@ -192,9 +192,10 @@ ovsshm_server_start(struct ovsshm_server *server, struct ovsshm_error *error)
         goto err_workers;
     }
     server->running = true;
-    srv_info(server, "serving store \"%s\" on \"%s\" with %u reactor%s", server->store->type->name,
-             server->params.socket_path, server->params.reactors,
-             server->params.reactors == 1 ? "" : "s");
+    const char *path = server->params.socket_path;
+    srv_info(server, "serving store \"%s\" %s%s%s with %u reactor%s", server->store->type->name,
+             path ? "on \"" : "without a socket", path ? path : "", path ? "\"" : "",
+             server->params.reactors, server->params.reactors == 1 ? "" : "s");
     return 0;
 
 err_workers:
@@ -256,6 +257,7 @@ ovsshm_server_destroy(struct ovsshm_server *server)
     }
     ovsshm_server_stop(server, 0);
     srv_listener_destroy(&server->listener);
+    srv_local_destroy(server);
     srv_registry_destroy(&server->registry);
     close(server->control.epoll_fd);
     srv_mailbox_destroy(&server->control.mailbox);

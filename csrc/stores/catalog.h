@@ -67,4 +67,13 @@ catalog_insert(struct catalog *catalog, struct catalog_entry *entry)
     }
 }
 
+/* An entry gets another name, which is not in the catalog. */
+static inline void
+catalog_rename(struct catalog *catalog, struct catalog_entry *entry, const char *name)
+{
+    LIST_REMOVE(entry, link);
+    strcpy(entry->name, name);
+    catalog_insert(catalog, entry);
+}
+
 #endif

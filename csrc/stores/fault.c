@@ -26,7 +26,9 @@ enum {
     REMOVE,
     OPEN,
     RESIZE,
-    SNAPSHOT
+    SNAPSHOT,
+    RENAME,
+    TRUNCATE,
 };
 
 #define DATA_OPS \
@@ -50,6 +52,8 @@ static const struct word op_words[] = {
     {"open", BIT(OPEN)},
     {"resize", BIT(RESIZE)},
     {"snapshot", BIT(SNAPSHOT)},
+    {"rename", BIT(RENAME)},
+    {"truncate", BIT(TRUNCATE)},
     {NULL, 0},
 };
 
@@ -388,6 +392,36 @@ fault_volume_resize(struct ovsshm_store *store, const char *name, struct ovsshm_
 }
 
 static int
+fault_volume_rename(struct ovsshm_store *store, const char *from, const char *to,
+                    struct ovsshm_error *error)
+{
+    struct fault_store *f = fault_store(store);
+    int rc = fault_manage(f, RENAME, error);
+    return rc ? rc : f->inner->type->volume_rename(f->inner, from, to, error);
+}
+
+static int
+fault_volume_truncate(struct ovsshm_store *store, const char *name,
+                      struct ovsshm_store_volume *open, uint64_t size_bytes,
+                      struct ovsshm_error *error)
+{
+    struct fault_store *f = fault_store(store);
+    int rc = fault_manage(f, TRUNCATE, error);
+    return rc ? rc
+              : follow_size(open, f->inner->type->volume_truncate(
+                                      f->inner, name, inner_volume(open), size_bytes, error));
+}
+
+static void
+fault_set_mounted(struct ovsshm_store *store, bool mounted)
+{
+    struct fault_store *f = fault_store(store);
+    if (f->inner->type->set_mounted) {
+        f->inner->type->set_mounted(f->inner, mounted);
+    }
+}
+
+static int
 fault_snapshot_create(struct ovsshm_store *store, const char *name,
                       struct ovsshm_store_volume *open, const char *snapshot, int64_t timeout_s,
                       struct ovsshm_error *error)
@@ -520,7 +554,8 @@ const struct ovsshm_store_type ovsshm_store_fault = {
     .options = "inner=STORE      does the work and gets all other options; default memory\n"
                "delay-ms=N       requests take this much longer\n"
                "delay-op=OPS     only these: read,write,flush,discard,write-zeroes,block-status,\n"
-               "                 and create,remove,open,resize,snapshot; default the first six\n"
+               "                 and create,remove,open,resize,snapshot,rename,truncate; default\n"
+               "                 the first six\n"
                "error=NAME       requests fail with it: EIO, ENOSPC, ...\n"
                "error-op=OPS     only these\n"
                "error-after=N    after the first N of them\n"
@@ -536,6 +571,9 @@ const struct ovsshm_store_type ovsshm_store_fault = {
     .volume_stat = fault_volume_stat,
     .volume_list = fault_volume_list,
     .volume_resize = fault_volume_resize,
+    .volume_rename = fault_volume_rename,
+    .volume_truncate = fault_volume_truncate,
+    .set_mounted = fault_set_mounted,
     .snapshot_create = fault_snapshot_create,
     .snapshot_rollback = fault_snapshot_rollback,
     .snapshot_remove = fault_snapshot_remove,

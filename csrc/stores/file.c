@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "server/log.h"
+#include "shared/atomic.h"
 
 #define OWN_DIRECTORY ".openvstorage"
 #define THREADS_DEFAULT 8
@@ -201,6 +202,17 @@ visit_leftover(void *arg, int directory_fd, const char *name)
     return unlinkat(directory_fd, name, 0) && errno != ENOENT ? -errno : 0;
 }
 
+static int
+finish_rename(struct file_store *fs, const char *pool, struct ovsshm_error *error)
+{
+    int rc = ovsshm_file_rename_finish(fs);
+    return rc ? srv_error(error, rc,
+                          "pool directory %.150s: cannot finish a rename (" OWN_DIRECTORY
+                          "/tmp/rename): %s",
+                          pool, strerror(-rc))
+              : 0;
+}
+
 /* What a crash left under construction.  Only with the lock held. */
 static int
 empty_tmp(struct file_store *fs, const char *pool, struct ovsshm_error *error)
@@ -321,6 +333,7 @@ file_create(const struct ovsshm_store_params *params, struct ovsshm_store **stor
     rc = rc ? rc : open_pool(fs, params->pool, error);
     rc = rc ? rc : make_own(fs, params->pool, error);
     rc = rc ? rc : lock_pool(fs, params->pool, error);
+    rc = rc ? rc : finish_rename(fs, params->pool, error);
     rc = rc ? rc : empty_tmp(fs, params->pool, error);
     rc = rc ? rc : probe_pool(fs, params->pool, error);
     if (rc) {
@@ -334,6 +347,12 @@ file_create(const struct ovsshm_store_params *params, struct ovsshm_store **stor
             fs->engine->name, fs->direct ? "on" : "off");
     *store = &fs->base;
     return 0;
+}
+
+static void
+set_mounted(struct ovsshm_store *store, bool mounted)
+{
+    ovsshm_store_relaxed(&((struct file_store *)store)->mounted, mounted);
 }
 
 static int
@@ -376,6 +395,9 @@ const struct ovsshm_store_type ovsshm_store_file = {
     .volume_stat = ovsshm_file_volume_stat,
     .volume_list = ovsshm_file_list,
     .volume_resize = ovsshm_file_volume_resize,
+    .volume_rename = ovsshm_file_volume_rename,
+    .volume_truncate = ovsshm_file_volume_truncate,
+    .set_mounted = set_mounted,
     .snapshot_create = ovsshm_file_snapshot_create,
     .snapshot_rollback = ovsshm_file_snapshot_rollback,
     .snapshot_remove = ovsshm_file_snapshot_remove,

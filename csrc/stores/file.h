@@ -6,6 +6,7 @@
  *     POOL/.openvstorage/lock                  held by the server, with its pid
  *     POOL/.openvstorage/snapshots/VOLUME/NAME its snapshots, ordered by modification time
  *     POOL/.openvstorage/tmp/                  files under construction; emptied at start
+ *     POOL/.openvstorage/tmp/rename            what is being renamed, see file_rename.c
  *
  * A file appears under its name only when it is complete and on disk.  No symbolic link below the
  * pool is followed.
@@ -55,6 +56,7 @@ struct file_store {
     const struct file_engine *engine;
     unsigned threads_max; /* per group */
     bool direct;
+    bool mounted;   /* atomic */
     bool can_punch; /* fallocate: PUNCH_HOLE, ZERO_RANGE */
     bool can_zero;
     uint32_t direct_offset_align;
@@ -94,8 +96,11 @@ int ovsshm_file_open_parent(int root_fd, const char *path, bool make, const char
 /* Unlinks path durably, then the directories above it that have become empty. */
 int ovsshm_file_unlink(struct file_store *fs, int root_fd, const char *path);
 
-/* Removes the directories above path as long as they are empty; with fs->names held. */
-void ovsshm_file_prune(int root_fd, const char *path);
+/*
+ * Removes the directories above path as long as they are empty, unless they are the users' of a
+ * mount; with fs->names held.
+ */
+void ovsshm_file_prune(struct file_store *fs, int root_fd, const char *path);
 
 /* Removes the directory and the regular files in it, then the empty directories above. */
 int ovsshm_file_remove_directory(struct file_store *fs, int root_fd, const char *path);
@@ -145,6 +150,9 @@ int ovsshm_file_volume_stat(struct ovsshm_store *store, const char *name,
 int ovsshm_file_volume_resize(struct ovsshm_store *store, const char *name,
                               struct ovsshm_store_volume *open, uint64_t size_bytes,
                               struct ovsshm_error *error);
+int ovsshm_file_volume_truncate(struct ovsshm_store *store, const char *name,
+                                struct ovsshm_store_volume *open, uint64_t size_bytes,
+                                struct ovsshm_error *error);
 int ovsshm_file_volume_open(struct ovsshm_store *store, const char *name,
                             struct ovsshm_store_volume **volume, struct ovsshm_error *error);
 void ovsshm_file_volume_close(struct ovsshm_store_volume *volume);
@@ -155,11 +163,16 @@ int ovsshm_file_open_direct(struct file_store *fs, int root_fd, const char *path
 /* Lets an open volume go on with another file.  Takes the fds over. */
 void ovsshm_file_volume_use(struct file_volume *volume, int fd, int direct_fd, uint64_t size_bytes);
 
-/* What a volume of a file of this size has: whole sectors only. */
-uint64_t ovsshm_file_usable_bytes(uint64_t file_bytes);
-
 /* What requests must be aligned to. */
 uint32_t ovsshm_file_block_bytes(const struct file_store *fs);
+
+/* ---- file_rename.c -------------------------------------------------------------------------- */
+
+int ovsshm_file_volume_rename(struct ovsshm_store *store, const char *from, const char *to,
+                              struct ovsshm_error *error);
+
+/* What a crash has cut short; before tmp/ is emptied. */
+int ovsshm_file_rename_finish(struct file_store *fs);
 
 /* ---- file_snapshot.c ------------------------------------------------------------------------ */
 

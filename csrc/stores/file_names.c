@@ -11,6 +11,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "shared/atomic.h"
+
 #define DIRECTORY_FLAGS (O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
 
 int
@@ -81,9 +83,12 @@ ovsshm_file_open_parent(int root_fd, const char *path, bool make, const char **l
 }
 
 void
-ovsshm_file_prune(int root_fd, const char *path)
+ovsshm_file_prune(struct file_store *fs, int root_fd, const char *path)
 {
     char directory[FILE_PATH_BYTES];
+    if (root_fd == fs->pool_fd && ovsshm_load_relaxed(&fs->mounted)) {
+        return;
+    }
     strcpy(directory, path);
     for (char *slash; (slash = strrchr(directory, '/'));) {
         *slash = '\0';
@@ -121,7 +126,7 @@ ovsshm_file_unlink(struct file_store *fs, int root_fd, const char *path)
     pthread_mutex_lock(&fs->names);
     int rc = unlink_durably(root_fd, path);
     if (rc == 0) {
-        ovsshm_file_prune(root_fd, path);
+        ovsshm_file_prune(fs, root_fd, path);
     }
     pthread_mutex_unlock(&fs->names);
     return rc;
@@ -182,7 +187,7 @@ ovsshm_file_remove_directory(struct file_store *fs, int root_fd, const char *pat
         close(fd);
     }
     if (rc == 0) {
-        ovsshm_file_prune(root_fd, path);
+        ovsshm_file_prune(fs, root_fd, path);
     }
     pthread_mutex_unlock(&fs->names);
     return rc;

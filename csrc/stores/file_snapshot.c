@@ -49,7 +49,7 @@ visit_add(void *arg, int directory_fd, const char *name)
     }
     struct ovsshm_snapshot_info *info = &all->infos[all->count++];
     *info = (struct ovsshm_snapshot_info){
-        .size_bytes = ovsshm_file_usable_bytes((uint64_t)st.st_size),
+        .size_bytes = (uint64_t)st.st_size,
         .allocated_bytes = (uint64_t)st.st_blocks * 512,
         .created_ns = mtime_ns(&st),
     };

@@ -45,7 +45,7 @@ ovsshm_file_tmp_link(struct file_store *fs, struct file_tmp *tmp, int root_fd, c
         close(fd);
     }
     if (rc) {
-        ovsshm_file_prune(root_fd, path);
+        ovsshm_file_prune(fs, root_fd, path);
     }
     pthread_mutex_unlock(&fs->names);
     return rc;

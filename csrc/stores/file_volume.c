@@ -12,12 +12,6 @@
 #include "server/log.h"
 #include "shared/atomic.h"
 
-uint64_t
-ovsshm_file_usable_bytes(uint64_t file_bytes)
-{
-    return file_bytes - file_bytes % OVSSHM_SECTOR_BYTES;
-}
-
 /*
  * Direct writes and writes through the page cache must not meet in a page, so beside direct I/O all
  * requests are fit for it.
@@ -139,7 +133,7 @@ ovsshm_file_volume_stat(struct ovsshm_store *store, const char *name,
         return rc;
     }
     *info = (struct ovsshm_volume_info){
-        .size_bytes = ovsshm_file_usable_bytes((uint64_t)st.st_size),
+        .size_bytes = (uint64_t)st.st_size,
         .allocated_bytes = (uint64_t)st.st_blocks * 512,
         .block_bytes = ovsshm_file_block_bytes(fs),
         .snapshots = ovsshm_file_snapshot_count(fs, name),
@@ -148,19 +142,26 @@ ovsshm_file_volume_stat(struct ovsshm_store *store, const char *name,
     return 0;
 }
 
+/* open NULL: the volume is not open. */
 static int
-grow(int fd, uint64_t size_bytes)
+set_size(struct file_store *fs, const char *name, struct ovsshm_store_volume *open,
+         uint64_t size_bytes, bool durably, struct ovsshm_error *error)
 {
-    struct stat st;
-    if (fstat(fd, &st)) {
-        return -errno;
+    int fd = open ? ((struct file_volume *)open)->fd
+                  : ovsshm_file_open_regular(fs->pool_fd, name, O_RDWR);
+    if (fd < 0) {
+        return open_error(fs, name, fd, error);
     }
-    /* A part of a sector at the end was never visible and must not become so. */
-    off_t usable = (off_t)ovsshm_file_usable_bytes((uint64_t)st.st_size);
-    if (usable != st.st_size && ftruncate(fd, usable)) {
-        return -errno;
+    int rc = ftruncate(fd, (off_t)size_bytes) || (durably && fsync(fd)) ? -errno : 0;
+    if (!open) {
+        close(fd);
+    } else if (rc == 0) {
+        open->size_bytes = size_bytes;
+        ovsshm_add(&((struct file_volume *)open)->changes, 1); /* the next flush is for this too */
     }
-    return ftruncate(fd, (off_t)size_bytes) || fsync(fd) ? -errno : 0;
+    return rc == 0 ? 0
+                   : srv_error(error, rc, "cannot resize volume \"%.100s\" to %llu bytes: %s", name,
+                               (unsigned long long)size_bytes, strerror(-rc));
 }
 
 int
@@ -168,21 +169,15 @@ ovsshm_file_volume_resize(struct ovsshm_store *store, const char *name,
                           struct ovsshm_store_volume *open, uint64_t size_bytes,
                           struct ovsshm_error *error)
 {
-    struct file_store *fs = (struct file_store *)store;
-    int fd = open ? ((struct file_volume *)open)->fd
-                  : ovsshm_file_open_regular(fs->pool_fd, name, O_RDWR);
-    if (fd < 0) {
-        return open_error(fs, name, fd, error);
-    }
-    int rc = grow(fd, size_bytes);
-    if (!open) {
-        close(fd);
-    } else if (rc == 0) {
-        open->size_bytes = size_bytes;
-    }
-    return rc == 0 ? 0
-                   : srv_error(error, rc, "cannot resize volume \"%.100s\" to %llu bytes: %s", name,
-                               (unsigned long long)size_bytes, strerror(-rc));
+    return set_size((struct file_store *)store, name, open, size_bytes, true, error);
+}
+
+int
+ovsshm_file_volume_truncate(struct ovsshm_store *store, const char *name,
+                            struct ovsshm_store_volume *open, uint64_t size_bytes,
+                            struct ovsshm_error *error)
+{
+    return set_size((struct file_store *)store, name, open, size_bytes, false, error);
 }
 
 int
@@ -206,7 +201,7 @@ ovsshm_file_volume_use(struct file_volume *volume, int fd, int direct_fd, uint64
     }
     volume->fd = fd;
     volume->direct_fd = direct_fd;
-    volume->base.size_bytes = ovsshm_file_usable_bytes(size_bytes);
+    volume->base.size_bytes = size_bytes;
     ovsshm_store_relaxed(&volume->sync_error, 0);
     ovsshm_add(&volume->changes, 1); /* whatever a previous life left: the first flush is real */
 }

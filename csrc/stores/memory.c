@@ -266,16 +266,33 @@ memory_volume_list(struct ovsshm_store *store, const char *after, struct ovsshm_
     return (int)n;
 }
 
-/* Maps all of it, in addition to what is mapped already. */
+static void *
+map(int fd, size_t bytes)
+{
+    return mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+}
+
+/*
+ * Maps so much of it, in addition to what is mapped already if that is not enough.  A mapping may
+ * reach beyond the end, so one that grows bit by bit gets room for more.
+ */
 static int
 volume_map(struct memory_volume *volume, uint64_t bytes)
 {
+    uint64_t mapped = volume->mappings ? volume->mappings->bytes : 0;
+    if (mapped && mapped >= bytes) {
+        return 0;
+    }
     struct mapping *mapping = malloc(sizeof(*mapping));
     if (!mapping) {
         return -ENOMEM;
     }
-    mapping->bytes = bytes ? bytes : 1;
-    mapping->base = mmap(NULL, mapping->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, volume->fd, 0);
+    mapping->bytes = 2 * mapped > bytes ? 2 * mapped : bytes ? bytes : 1;
+    mapping->base = map(volume->fd, mapping->bytes);
+    if (mapping->base == MAP_FAILED && mapping->bytes > bytes) {
+        mapping->bytes = bytes;
+        mapping->base = map(volume->fd, bytes);
+    }
     if (mapping->base == MAP_FAILED) {
         int rc = -errno;
         free(mapping);
@@ -321,14 +338,30 @@ memory_volume_resize(struct ovsshm_store *store, const char *name, struct ovsshm
     if (!volume) {
         return -ENOENT;
     }
-    if (ftruncate(volume->fd, (off_t)size_bytes)) {
-        return -errno;
-    }
     int rc = open ? volume_map(volume, size_bytes) : 0;
+    if (rc == 0 && ftruncate(volume->fd, (off_t)size_bytes)) {
+        rc = -errno;
+    }
     if (rc == 0) {
         ovsshm_store_relaxed(&volume->base.size_bytes, size_bytes);
     }
     return rc;
+}
+
+static int
+memory_volume_rename(struct ovsshm_store *store, const char *from, const char *to,
+                     struct ovsshm_error *error)
+{
+    struct memory_store *memory = memory_store(store);
+    struct memory_volume *volume = volume_find(store, from);
+    if (!volume) {
+        return -ENOENT;
+    }
+    (void)memory_volume_remove(store, to, error);
+    pthread_mutex_lock(&memory->lock);
+    catalog_rename(&memory->volumes, &volume->entry, to);
+    pthread_mutex_unlock(&memory->lock);
+    return 0;
 }
 
 /* ---- snapshots: full copies of what is allocated --------------------------------------------- */
@@ -388,15 +421,18 @@ memory_snapshot_rollback(struct ovsshm_store *store, const char *name,
 {
     struct memory_volume *volume = volume_find(store, name);
     struct snapshot *snapshot = volume ? snapshot_find(volume, snapshot_name) : NULL;
-    (void)open;
     (void)error;
     if (!snapshot) {
         return -ENOENT;
     }
+    int rc = open ? volume_map(volume, snapshot->info.size_bytes) : 0;
+    if (rc) {
+        return rc;
+    }
     if (ftruncate(volume->fd, 0) || ftruncate(volume->fd, (off_t)snapshot->info.size_bytes)) {
         return -errno;
     }
-    int rc = file_copy(volume->fd, snapshot->fd);
+    rc = file_copy(volume->fd, snapshot->fd);
     if (rc) {
         return rc;
     }
@@ -544,6 +580,8 @@ const struct ovsshm_store_type ovsshm_store_memory = {
     .volume_stat = memory_volume_stat,
     .volume_list = memory_volume_list,
     .volume_resize = memory_volume_resize,
+    .volume_rename = memory_volume_rename,
+    .volume_truncate = memory_volume_resize,
     .snapshot_create = memory_snapshot_create,
     .snapshot_rollback = memory_snapshot_rollback,
     .snapshot_remove = memory_snapshot_remove,

@@ -160,6 +160,22 @@ null_volume_resize(struct ovsshm_store *store, const char *name, struct ovsshm_s
 }
 
 static int
+null_volume_rename(struct ovsshm_store *store, const char *from, const char *to,
+                   struct ovsshm_error *error)
+{
+    struct null_store *null = null_store(store);
+    struct null_volume *volume = volume_find(store, from);
+    if (!volume) {
+        return -ENOENT;
+    }
+    (void)null_volume_remove(store, to, error);
+    pthread_mutex_lock(&null->lock);
+    catalog_rename(&null->volumes, &volume->entry, to);
+    pthread_mutex_unlock(&null->lock);
+    return 0;
+}
+
+static int
 null_volume_open(struct ovsshm_store *store, const char *name, struct ovsshm_store_volume **out,
                  struct ovsshm_error *error)
 {
@@ -218,6 +234,8 @@ const struct ovsshm_store_type ovsshm_store_null = {
     .volume_stat = null_volume_stat,
     .volume_list = null_volume_list,
     .volume_resize = null_volume_resize,
+    .volume_rename = null_volume_rename,
+    .volume_truncate = null_volume_resize,
     .volume_open = null_volume_open,
     .volume_close = null_volume_close,
     .submit = null_submit,

@@ -57,8 +57,7 @@ test_caller_bad_parameters_are_named(void)
         CHECK_EQ(create_status(bad), -EINVAL); \
         CHECK_TEXT(error.reason, text); \
     } while (0)
-    REFUSED(socket_path, NULL, "socket_path is required");
-    REFUSED(socket_path, "", "socket_path is required");
+    REFUSED(socket_path, "", "socket_path is empty");
     REFUSED(socket_mode, 01777, "socket_mode is 1023");
     REFUSED(reactors, 65, "reactors is 65, it must be 1 to 64");
     REFUSED(depth_max, 4097, "depth_max is 4097");

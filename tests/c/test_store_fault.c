@@ -192,13 +192,13 @@ test_store_from_a_shared_object(void)
 {
     const struct ovsshm_store_type *type = NULL;
     struct ovsshm_error error;
-    CHECK_EQ(load("const struct { unsigned abi, resv; const char *name; void *rest[64]; } "
-                  "ovsshm_store_plugin = {1, 0, \"mine\"};",
+    CHECK_EQ(load("const struct { unsigned abi, flags; const char *name; void *rest[64]; } "
+                  "ovsshm_store_plugin = {2, 0, \"mine\"};",
                   &type, &error),
              0);
     CHECK(!strcmp(type->name, "mine"));
     CHECK_EQ(load("const unsigned ovsshm_store_plugin[64] = {999};", &type, &error), -EINVAL);
-    CHECK_TEXT(error.reason, "is built for interface 999, this server has 1");
+    CHECK_TEXT(error.reason, "is built for interface 999, this server has 2");
     CHECK_EQ(load("int nothing;", &type, &error), -EINVAL);
     CHECK_TEXT(error.reason, "has no symbol ovsshm_store_plugin");
     CHECK_EQ(ovsshm_store_load("/no/such.so", &type, &error), -ENOENT);

@@ -164,6 +164,10 @@ struct ovsshm_store_type {
                            struct ovsshm_store_volume *open, uint64_t size_bytes,
                            struct ovsshm_error *error);
 
+    /* A mount begins or ends to show the store: directories are its users' then, and stay when they
+     * become empty.  Any thread. */
+    void (*set_mounted)(struct ovsshm_store *store, bool mounted);
+
     /* As above.  If the volume is open, it is passed and no request of it is in flight. */
     int (*snapshot_create)(struct ovsshm_store *store, const char *volume,
                            struct ovsshm_store_volume *open, const char *snapshot,
@@ -229,7 +233,7 @@ struct ovsshm_server;
 
 /* Zeroed members mean the default. */
 struct ovsshm_server_params {
-    const char *socket_path; /* required */
+    const char *socket_path; /* NULL: no clients, for a server that only mounts */
     uint32_t socket_mode;    /* permissions; 0660 */
     uint32_t reactors;       /* threads; 1 per 2 CPUs, at least 1, at most 4 */
     bool socket_owner_set;   /* chown the socket to these */
@@ -248,7 +252,8 @@ struct ovsshm_server_params {
     struct ovsshm_log log;
 };
 
-/* Binds the socket: -EADDRINUSE another server answers there (a stale socket is replaced). */
+/* Binds the socket, if any: -EADDRINUSE another server answers there (a stale socket is replaced).
+ */
 int ovsshm_server_create(const struct ovsshm_server_params *params, struct ovsshm_store *store,
                          struct ovsshm_server **server, struct ovsshm_error *error);
 

@@ -79,8 +79,6 @@ class File(Store):
     def resize(self, name: str, size_bytes: int) -> None:
         fd = pools.open_regular(self._pool.root, name, os.O_RDWR)
         try:
-            # A part of a sector at the end was never visible and must not become so.
-            os.ftruncate(fd, _usable(os.fstat(fd).st_size))
             os.ftruncate(fd, size_bytes)
             os.fsync(fd)
         finally:
