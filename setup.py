@@ -55,6 +55,7 @@ def missing_packages() -> dict[str, str]:
     if shutil.which(compiler):
         for header, package in (
             ("stdio.h", "libc6-dev"),
+            ("fuse3/fuse_opt.h", "libfuse3-dev"),
             ("liburing.h", "liburing-dev"),
             ("Python.h", "python3-dev"),
         ):
@@ -107,7 +108,10 @@ def common(module: str) -> dict[str, list]:
 
 
 core = Extension(
-    "shmserver._core", ["shmserver/_core.pyx"], libraries=["uring"], **common("shmserver._core")
+    "shmserver._core",
+    ["shmserver/_core.pyx"],
+    libraries=["uring", "fuse3"],
+    **common("shmserver._core"),
 )
 native = Pybind11Extension(
     "shmclient._native",

@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from shmclient import console
+from shmserver import mounting
 from shmserver._core import DEPTH_MAX, QUEUES_MAX, __version__, stores
 from shmserver.config import check, load
 from shmserver.daemon import serve
@@ -43,6 +44,20 @@ def settings_list(option: str, name: str, metavar: str, help_text: str) -> Decor
     )
 
 
+def mount_options(
+    ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, str]:
+    """KEY alone switches it on."""
+    options = split_options(
+        ctx, param, tuple(pair if "=" in pair else f"{pair}=on" for pair in pairs)
+    )
+    try:
+        mounting.parse(options)
+    except ValueError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+    return options
+
+
 def split_options(
     ctx: click.Context, param: click.Parameter, pairs: tuple[str, ...]
 ) -> dict[str, str]:
@@ -76,6 +91,8 @@ class DaemonCommand(click.Command):
                 "PACKAGE.MODULE:CLASS: a store in Python, a shmserver.Store; options are arguments "
                 "of the class; the module is also looked for in the current directory"
             )
+        with formatter.section("Options of the mount (--mount-option)"):
+            write_lines(formatter, mounting.describe())
         with formatter.section("Examples"):
             write_lines(
                 formatter,
@@ -85,6 +102,7 @@ class DaemonCommand(click.Command):
                     "shmserver --store memory --socket /tmp/shm.sock --log-level debug",
                     "shmserver --store mystore:Bucket --store-arg bucket=images",
                     "shmserver --pool /srv/vpool --socket-owner :kvm --allow-group kvm",
+                    "shmserver --pool /srv/vpool --mount /mnt/vpool --mount-option cache=auto",
                     "shmserver --config /etc/openvstorage/vpool.json",
                 ),
             )
@@ -138,6 +156,15 @@ class DaemonCommand(click.Command):
     "native, or reference: the same in Python alone, slow, with the stores memory, file, null and "
     "those in Python.  [default: native]",
 )
+@setting("--mount", "DIR", "Show the volumes as files there, too (FUSE); an empty directory.")
+@click.option(
+    "--mount-option",
+    "mount_options",
+    metavar="KEY[=VALUE]",
+    multiple=True,
+    callback=mount_options,
+    help="Option of the mount, see below.  Repeatable.",
+)
 @setting("--socket-mode", "MODE", "Permissions of the socket, octal.  [default: 0660]")
 @setting("--socket-owner", "USER[:GROUP]", "Owner of the socket; :GROUP sets the group only.")
 @settings_list(
@@ -190,6 +217,8 @@ def cli(config: str | None, ready_fd: int | None, ready_file: str | None, **opti
     settings = load(config, given)
     if settings.store == "file" and settings.pool is None:
         raise click.UsageError("the file store needs --pool DIR")
+    if options["mount_options"] and settings.mount is None:
+        raise click.UsageError("--mount-option needs --mount DIR")
     serve(settings, Readiness(ready_fd, ready_file))
 
 

@@ -29,6 +29,7 @@ from shmserver.shm_server cimport *
 
 from shmserver.dispatch import Dispatcher, check_count
 from shmserver.load import C_STORE, is_python, load
+from shmserver.mounting import parse as parse_mount_options
 from shmserver.store import Op, Store
 
 cdef extern from "Python.h" nogil:
@@ -160,9 +161,16 @@ include "client_memory.pxi"
 include "python_store.pxi"
 
 
-cdef class _Core:
-    """The C server and its store; Python's part in it, if the store is in Python."""
+cdef void _unmounted(void *arg) noexcept nogil:
+    with gil:
+        (<_Core>arg).unmounted()
 
+
+cdef class _Core:
+    """The C server, its store and its mount; Python's part in it, if the store is in Python."""
+
+    cdef ovsshm_mount *mount
+    cdef object unmounted  # called when somebody else has unmounted it
     cdef ovsshm_store *store
     cdef const ovsshm_store_type *store_type
     cdef ovsshm_server *server
@@ -233,8 +241,9 @@ cdef class _Core:
                 c_uids[i] = uid
             for i, gid in enumerate(gids):
                 c_gids[i] = gid
-            socket_bytes = os.fsencode(socket)
-            params.socket_path = socket_bytes
+            socket_bytes = None if socket is None else os.fsencode(socket)
+            if socket_bytes is not None:
+                params.socket_path = socket_bytes
             params.socket_mode = socket_mode
             params.reactors = reactors
             params.socket_owner_set = socket_owner is not None
@@ -258,6 +267,42 @@ cdef class _Core:
         if rc < 0:
             raise _failure(rc, &error)
 
+    cdef make_mount(self, path, pool, volume_suffix, options, unmounted):
+        cdef ovsshm_error error
+        cdef ovsshm_mount_params params
+        cdef int rc
+        error.reason[0] = 0
+        memset(&params, 0, sizeof(params))
+        try:
+            values = parse_mount_options(options)
+        except ValueError as wrong:
+            raise OSError(errno.EINVAL, str(wrong)) from None
+        path_bytes = os.fsencode(path)
+        suffix_bytes = os.fsencode(volume_suffix)
+        params.path = path_bytes
+        params.volume_suffix = suffix_bytes
+        # Only this store has files that are volumes.
+        in_pool = self.store_type == &ovsshm_store_file and pool is not None
+        pool_bytes = os.fsencode(pool) if in_pool else None
+        if pool_bytes is not None:
+            params.files = pool_bytes
+        params.cache = <ovsshm_mount_cache><int>values["cache"]
+        params.threads = values["threads"]
+        params.max_write = values["max_write"]
+        params.max_background = values["max_background"]
+        params.allow_other = values["allow_other"]
+        params.shared_fd = not values["clone_fd"]
+        params.splice = values["splice"]
+        params.log = _make_log()
+        if unmounted is not None:
+            self.unmounted = unmounted
+            params.unmounted = _unmounted
+            params.arg = <void *>self
+        with nogil:
+            rc = ovsshm_mount_create(self.server, &params, &self.mount, &error)
+        if rc < 0:
+            raise _failure(rc, &error)
+
     def start(self):
         cdef ovsshm_error error
         cdef int rc
@@ -266,6 +311,8 @@ cdef class _Core:
             self.dispatcher.start()
         with nogil:
             rc = ovsshm_server_start(self.server, &error)
+            if rc == 0 and self.mount != NULL:
+                rc = ovsshm_mount_start(self.mount, &error)
         if rc < 0:
             raise _failure(rc, &error)
 
@@ -274,6 +321,8 @@ cdef class _Core:
         cdef int rc = 0
         if self.server != NULL:
             with nogil:
+                if self.mount != NULL:
+                    ovsshm_mount_stop(self.mount)
                 rc = ovsshm_server_stop(self.server, drain_ns)
         clean = self.dispatcher is None or self.dispatcher.stop()
         self.destroy()
@@ -282,7 +331,9 @@ cdef class _Core:
     cdef void destroy(self) noexcept:
         server, self.server = self.server, NULL
         store, self.store = self.store, NULL
+        mount, self.mount = self.mount, NULL
         with nogil:
+            ovsshm_mount_destroy(mount)
             if server != NULL:
                 ovsshm_server_destroy(server)
             if store != NULL:
@@ -301,6 +352,11 @@ cdef class Server:
     seconds, goes over what a store in Python declares.  The store is the server's until it has
     stopped.
 
+    mount: an empty directory where the volumes appear as files as well, see docs/MOUNT.md;
+    mount_options: texts by key, see shmserver.mounting.  volume_suffix: only files that end so are
+    volumes, and the suffix is no part of their names.  unmounted: called without arguments, from a
+    thread of the core, when somebody else has unmounted it.  shared_memory=False: no socket.
+
     socket: a path, by default default_socket().  socket_owner: (uid, gid).  allow_uids, allow_gids:
     who is served, besides root and this user; empty: everybody whom the socket admits.  *_bytes_max
     in bytes, spin_ns_max in nanoseconds.  Arguments left at 0 mean the default of the C core; a
@@ -317,7 +373,8 @@ cdef class Server:
     def __init__(self, store="file", *, socket=None, pool=None, options=None, deadline_s=None,
                  socket_mode=0, socket_owner=None, allow_uids=(), allow_gids=(), reactors=0,
                  depth_max=0, queues_max=0, request_bytes_max=0, connections_max=0,
-                 arena_bytes_max=0, spin_ns_max=0):
+                 arena_bytes_max=0, spin_ns_max=0, mount=None, mount_options=None,
+                 volume_suffix="", unmounted=None, shared_memory=True):
         if self.core is not None:
             raise RuntimeError("already made")
         cdef _Core core = _Core()
@@ -325,11 +382,19 @@ cdef class Server:
                         dict(options or {}), deadline_s)
         if core.dispatcher is not None:
             reactors = self._one_reactor(core.dispatcher, reactors)
+        if not shared_memory and (mount is None or socket is not None):
+            reason = "has no mount" if mount is None else "has a socket"
+            raise OSError(errno.EINVAL, f"a server without shared memory {reason}")
+        if shared_memory and socket is None:
+            socket = default_socket()
         core.make_server(
-            default_socket() if socket is None else os.fspath(socket), socket_mode, socket_owner,
+            None if socket is None else os.fspath(socket), socket_mode, socket_owner,
             list(allow_uids), list(allow_gids), reactors, depth_max, queues_max, request_bytes_max,
             connections_max, arena_bytes_max, spin_ns_max,
         )
+        if mount is not None:
+            core.make_mount(os.fspath(mount), pool, volume_suffix, dict(mount_options or {}),
+                            unmounted)
         self.core = core
 
     def __del__(self):
@@ -414,8 +479,9 @@ cdef class Server:
 
     @property
     def socket(self):
-        """Where it listens."""
-        return os.fsdecode(ovsshm_server_effective(self._open_core().server).socket_path)
+        """Where it listens; None: nowhere."""
+        path = ovsshm_server_effective(self._open_core().server).socket_path
+        return None if path == NULL else os.fsdecode(path)
 
     def __enter__(self):
         if not self.started:

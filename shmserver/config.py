@@ -9,6 +9,7 @@ its JSON path.  As in the historical parser "1", "0" and numbers in quotes are f
 
 import grp
 import json
+import os
 import pwd
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,10 +29,12 @@ from pydantic_core import ErrorDetails
 
 from shmclient.console import Failure
 from shmclient.units import parse_duration, parse_size
+from shmserver import mounting
 from shmserver._core import DEPTH_MAX, PAGE_BYTES, QUEUES_MAX
 
 # In a call of chown(): leave it as it is.
 UNCHANGED_ID = 2**32 - 1
+SUFFIX_BYTES_MAX = 32
 
 
 def _number_or_text(parse: Callable[[str], int], unit: str) -> Callable[[object], int]:
@@ -105,6 +109,11 @@ def _name(value: object) -> str:
     return _text(value)
 
 
+def _mount_options(options: dict[str, str]) -> dict[str, str]:
+    mounting.parse(options)
+    return options
+
+
 def _option_value(value: object) -> str:
     return _json(value) if isinstance(value, bool | int | float) else _text(value)
 
@@ -144,6 +153,8 @@ class ShmServer(Section):
     allow_groups: list[Group] = []
     drain_timeout: DurationNs = 10 * 10**9
     spin_max: DurationNs | None = None
+    mount: Name | None = None
+    mount_options: Annotated[dict[Name, OptionValue], AfterValidator(_mount_options)] = {}
     log_level: Literal["error", "warning", "info", "debug"] = "info"
 
 
@@ -151,12 +162,8 @@ class Settings(ShmServer):
     """The section together with what has its home in a historical one."""
 
     arena_max: Annotated[Size, Field(ge=PAGE_BYTES, le=2**40)] | None = None
-
-
-def _shm_on(value: bool) -> bool:
-    if not value:
-        raise ValueError("false would leave nothing to serve; set it to true or remove it")
-    return value
+    shared_memory: bool = True
+    volume_suffix: str = ""
 
 
 def _network_off(value: bool) -> bool:
@@ -174,21 +181,23 @@ def _raw_only(value: object) -> str:
     return "raw"
 
 
-def _no_suffix(value: object) -> str:
-    if value != "":
+def _suffix(value: object) -> str:
+    text = _text(value)
+    if "/" in text or len(os.fsencode(text)) > SUFFIX_BYTES_MAX:
         raise ValueError(
-            'must be "": it names files of the FUSE mount, which this server does not have'
+            f'must be an ending of files such as ".raw" of at most {SUFFIX_BYTES_MAX} bytes, '
+            f"not {_json(value)}"
         )
-    return ""
+    return text
 
 
 class Filesystem(Section):
-    fs_enable_shm_interface: Annotated[bool, BeforeValidator(lambda v: _shm_on(_flag(v)))] = True
+    fs_enable_shm_interface: Flag = True
     fs_enable_network_interface: Annotated[
         bool, BeforeValidator(lambda v: _network_off(_flag(v)))
     ] = False
     fs_virtual_disk_format: Annotated[str, BeforeValidator(_raw_only)] = "raw"
-    fs_raw_disk_suffix: Annotated[str, BeforeValidator(_no_suffix)] = ""
+    fs_raw_disk_suffix: Annotated[str, PlainValidator(_suffix)] = ""
 
 
 class ShmInterface(Section):
@@ -215,11 +224,18 @@ def load(path: str | None, given: dict[str, Any]) -> Settings:
         # Options of another store.
         values.pop("store_options", None)
     given = dict(given)
-    options = given.pop("store_options", {})
-    values["store_options"] = {**values.get("store_options", {}), **options}
+    for key in ("store_options", "mount_options"):
+        values[key] = {**values.get(key, {}), **given.pop(key, {})}
     values |= given
     if values.get("implementation") == "reference":
         values.setdefault("store", "memory")
+        if values.get("mount") is not None:
+            raise Failure("the reference implementation has no mount")
+    if not values.get("shared_memory", True) and values.get("mount") is None:
+        raise Failure(
+            f'cannot use the config "{path}":\n  filesystem.fs_enable_shm_interface: false would '
+            "leave nothing to serve; set it to true, remove it, or give --mount DIR"
+        )
     return Settings.model_construct(**{**Settings().model_dump(), **values})
 
 
@@ -249,6 +265,8 @@ def _from_file(path: Path) -> dict[str, Any]:
     values = vpool.shm_server.model_dump(exclude_unset=True)
     if vpool.shm_interface.shm_region_size is not None:
         values["arena_max"] = vpool.shm_interface.shm_region_size
+    values["shared_memory"] = vpool.filesystem.fs_enable_shm_interface
+    values["volume_suffix"] = vpool.filesystem.fs_raw_disk_suffix
     return values
 
 

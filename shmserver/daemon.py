@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from shmclient.console import Failure
 from shmserver._core import Server, default_socket
@@ -95,12 +95,21 @@ def _make_server(
     implementation: "type[Server] | type[reference.Server]", settings: Settings
 ) -> "Server | reference.Server":
     spin_ns = settings.spin_max
+    mount: dict[str, Any] = {}
+    if settings.mount is not None:
+        mount = {
+            "mount": settings.mount,
+            "mount_options": settings.mount_options,
+            "volume_suffix": settings.volume_suffix,
+            "shared_memory": settings.shared_memory,
+            "unmounted": None if settings.shared_memory else _end,
+        }
     if is_python(settings.store):
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` does
     try:
         return implementation(
             settings.store,
-            socket=settings.socket or _default_socket(),
+            socket=(settings.socket or _default_socket()) if settings.shared_memory else None,
             pool=settings.pool,
             options=settings.store_options,
             deadline_s=None if settings.store_deadline is None else settings.store_deadline / 1e9,
@@ -115,6 +124,7 @@ def _make_server(
             connections_max=settings.connections_max,
             arena_bytes_max=settings.arena_max or 0,
             spin_ns_max=0 if spin_ns is None else spin_ns or NEVER_SPIN,
+            **mount,
         )
     except OSError as error:
         raise Failure(f"cannot start: {error.strerror or error}") from error
@@ -133,6 +143,11 @@ def _default_socket() -> str:
             reason = f'cannot make "{directory}" for the default socket: {error.strerror}'
             raise OSError(error.errno, reason) from error
     return path
+
+
+def _end() -> None:
+    """The mount was all there was to serve, and somebody has unmounted it."""
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _wait_for_end() -> str:

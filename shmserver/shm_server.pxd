@@ -145,6 +145,7 @@ cdef extern from "openvstorage/shm_server.h" nogil:
         void (*submit)(ovsshm_store *store, void *group, ovsshm_request **requests,
                        unsigned int count) noexcept nogil
 
+    const ovsshm_store_type ovsshm_store_file
     const ovsshm_store_type *const ovsshm_store_types[]
     const ovsshm_store_type *ovsshm_store_find(const char *name)
     int ovsshm_store_load(const char *path, const ovsshm_store_type **type, ovsshm_error *error)
@@ -192,3 +193,31 @@ cdef extern from "openvstorage/shm_server.h" nogil:
     void ovsshm_server_destroy(ovsshm_server *server)
     void ovsshm_server_status(ovsshm_server *server, ovsshm_status *status)
     const ovsshm_server_params *ovsshm_server_effective(const ovsshm_server *server)
+
+cdef extern from "openvstorage/shm_mount.h" nogil:
+    struct ovsshm_mount:
+        pass
+
+    enum ovsshm_mount_cache:
+        OVSSHM_MOUNT_CACHE_NONE
+
+    struct ovsshm_mount_params:
+        const char *path
+        const char *files
+        const char *volume_suffix
+        ovsshm_mount_cache cache
+        uint32_t threads
+        uint32_t max_write
+        uint32_t max_background
+        bint allow_other
+        bint shared_fd
+        bint splice
+        ovsshm_log log
+        void (*unmounted)(void *arg) noexcept nogil
+        void *arg
+
+    int ovsshm_mount_create(ovsshm_server *server, const ovsshm_mount_params *params,
+                            ovsshm_mount **mount, ovsshm_error *error)
+    int ovsshm_mount_start(ovsshm_mount *mount, ovsshm_error *error)
+    void ovsshm_mount_stop(ovsshm_mount *mount)
+    void ovsshm_mount_destroy(ovsshm_mount *mount)

@@ -70,7 +70,7 @@ def test_strings_are_values_as_in_the_historical_parser(tmp_path):
 
 
 @pytest.mark.parametrize("off", [False, "false", "0", 0])
-def test_shm_interface_switched_off_is_refused(tmp_path, off):
+def test_shm_interface_switched_off_without_a_mount_is_refused(tmp_path, off):
     (line,) = refusal(tmp_path, {"filesystem": {"fs_enable_shm_interface": off}})
     assert line.startswith("filesystem.fs_enable_shm_interface: false would leave nothing to serve")
 
@@ -80,7 +80,14 @@ def test_shm_interface_switched_off_is_refused(tmp_path, off):
     [
         ("filesystem", "fs_enable_network_interface", True, "has no network interface"),
         ("filesystem", "fs_virtual_disk_format", "vmdk", 'must be "raw", not "vmdk"'),
-        ("filesystem", "fs_raw_disk_suffix", ".raw", "FUSE mount"),
+        ("filesystem", "fs_raw_disk_suffix", "/raw", "must be an ending of files"),
+        ("filesystem", "fs_raw_disk_suffix", 7, "must be a string, not 7"),
+        ("shm_server", "mount", "", "must not be empty"),
+        ("shm_server", "mount_options", {"cache": "some"}, "cache must be none, auto or writeback"),
+        ("shm_server", "mount_options", {"cash": "none"}, "no option 'cash'; there are cache, "),
+        ("shm_server", "mount_options", {"threads": 0}, "threads must be a number from 1 to 256"),
+        ("shm_server", "mount_options", {"max-write": "5K"}, "max-write must be a multiple of 4K"),
+        ("shm_server", "mount_options", {"splice": "yes"}, "splice must be on or off, not 'yes'"),
         ("filesystem", "fs_enable_shm_interface", "maybe", 'true or false, not "maybe"'),
         ("shm_interface", "shm_region_size", "lots", '"lots" is not a size'),
         ("shm_interface", "shm_region_size", True, "must be a size"),
@@ -140,7 +147,7 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
     lines = refusal(
         tmp_path,
         {
-            "filesystem": {"fs_virtual_disk_format": "vmdk", "fs_enable_shm_interface": False},
+            "filesystem": {"fs_virtual_disk_format": "vmdk", "fs_enable_network_interface": 1},
             "shm_server": {"depth_max": 0.5, "bogus": 1},
         },
     )
@@ -151,6 +158,19 @@ def test_all_mistakes_are_reported_at_once(tmp_path):
 def test_file_that_is_no_json_object_is_refused(tmp_path, text):
     (line,) = refusal(tmp_path, text)
     assert "JSON" in line
+
+
+def test_shm_interface_may_be_switched_off_beside_a_mount(tmp_path):
+    settings = load(
+        tmp_path,
+        {
+            "filesystem": {"fs_enable_shm_interface": False, "fs_raw_disk_suffix": ".raw"},
+            "shm_server": {"mount": "/mnt/vpool", "mount_options": {"threads": 4}},
+        },
+    )
+    assert not settings.shared_memory
+    assert (settings.mount, settings.volume_suffix) == ("/mnt/vpool", ".raw")
+    assert settings.mount_options == {"threads": "4"}
 
 
 def test_missing_file_is_named(tmp_path):

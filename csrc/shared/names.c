@@ -6,9 +6,6 @@
 
 #include <openvstorage/shm_wire.h>
 
-/* "." and ".." climb; this one holds the stores' own files beside the volumes. */
-#define PRIVATE_COMPONENT ".openvstorage"
-
 static const char *
 component_check(const char *start, size_t length)
 {
@@ -18,8 +15,8 @@ component_check(const char *start, size_t length)
     if (start[0] == '.' && (length == 1 || (length == 2 && start[1] == '.'))) {
         return "has a component \".\" or \"..\"";
     }
-    if (length == strlen(PRIVATE_COMPONENT) && !memcmp(start, PRIVATE_COMPONENT, length)) {
-        return "has the reserved component \"" PRIVATE_COMPONENT "\"";
+    if (length == strlen(OVSSHM_PRIVATE_COMPONENT) && !memcmp(start, OVSSHM_PRIVATE_COMPONENT, length)) {
+        return "has the reserved component \"" OVSSHM_PRIVATE_COMPONENT "\"";
     }
     return NULL;
 }

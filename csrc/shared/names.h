@@ -11,6 +11,9 @@
 
 #include <stdint.h>
 
+/* Holds the stores' own files beside the volumes; no volume and nothing of a user is called so. */
+#define OVSSHM_PRIVATE_COMPONENT ".openvstorage"
+
 const char *ovsshm_volume_name_check(const char *name);
 const char *ovsshm_snapshot_name_check(const char *name); /* as a volume name, without "/" */
 const char *ovsshm_size_check(uint64_t size_bytes);       /* 0 is good: it can grow later */
