@@ -20,6 +20,8 @@ from benchmarks.peers.base import (
     pinned,
     running,
 )
+from benchmarks.peers.fuse import makers as fuse_makers
+from benchmarks.peers.historical import historical
 from benchmarks.peers.local import null_co, plain_file
 from benchmarks.peers.nbd import nbdkit, qemu_nbd
 from benchmarks.peers.qsd import qsd_fuse, vhost_user_blk
@@ -44,6 +46,8 @@ PEERS: dict[str, Maker] = {
     "shm memory events": partial(shm, "memory", events=True),
     "shm file": partial(shm, "file"),
     "shm null": partial(shm, "null"),
+    **fuse_makers("memory"),
+    **fuse_makers("file"),
     "qsd FUSE": partial(qsd_fuse, "memory"),
     "qsd FUSE file": partial(qsd_fuse, "file"),
     "vhost-user-blk": partial(vhost_user_blk, "memory"),
@@ -53,6 +57,7 @@ PEERS: dict[str, Maker] = {
     "nbdkit python": partial(nbdkit, "python"),
     "qemu-nbd": partial(qemu_nbd, "memory"),
     "qemu-nbd file": partial(qemu_nbd, "file"),
+    "historical": historical,
     "plain file": plain_file,
     "null-co": null_co,
 }
@@ -64,5 +69,5 @@ def _add_pinned(name: str) -> None:
     PEERS[f"{name} one CPU each"] = pinned(maker, f"{name} one CPU each", apart=True)
 
 
-for _name in ("shm memory", "shm memory events", "nbdkit memory"):
+for _name in ("shm memory", "shm memory events", "nbdkit memory", "historical"):
     _add_pinned(_name)

@@ -90,6 +90,11 @@ def need(program: str) -> str:
     return path
 
 
+def need_fuse() -> None:
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise PeerUnavailable("/dev/fuse cannot be opened")
+
+
 def _last_line(log: Path) -> str:
     lines = log.read_text(errors="replace").split("\n")
     return next((f": {line.strip()}" for line in reversed(lines) if line.strip()), "")
@@ -157,6 +162,14 @@ def sparse_file(path: Path, size_bytes: int) -> Path:
     path.touch()
     os.truncate(path, size_bytes)
     return path
+
+
+def unmount_left(*mounts: Path) -> None:
+    """What a server that had to be killed leaves."""
+    mounted = Path("/proc/self/mounts").read_text().split()
+    for mount in mounts:
+        if str(mount) in mounted:
+            subprocess.run(["umount", "--lazy", str(mount)], timeout=STOP_TIMEOUT_S, check=False)
 
 
 def _pin(pid: int, cpu: int) -> None:

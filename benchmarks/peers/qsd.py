@@ -12,45 +12,56 @@ from pathlib import Path
 from benchmarks.peers.base import (
     TOP,
     Disk,
-    FioDisk,
     Peer,
     PeerUnavailable,
     QemuDisk,
     Store,
-    need,
+    need_fuse,
     running,
     scratch_directory,
     sparse_file,
     tmpfs_directory,
+    unmount_left,
 )
+from benchmarks.peers.local import direct_disk
+
+QEMU10_TIMEOUT_S = 180.0  # downloads 50 MB at the first use
+POLL_NS = 100_000  # as our server's --spin-max
 
 
-def need_fuse() -> None:
-    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
-        raise PeerUnavailable("/dev/fuse cannot be opened")
-
-
-def fuse_disk(path: Path) -> Disk:
-    """A file past the page cache: native asynchronous I/O is the fastest there."""
-    qemu = QemuDisk(str(path), options=("-f", "raw", "-t", "none", "-n"))
-    return Disk(qemu, FioDisk(("--ioengine=libaio", "--direct=1", f"--filename={path}")))
+def _qemu10() -> str:
+    """The directory of the programs of a QEMU that can do what both exports need."""
+    try:
+        done = subprocess.run(
+            [str(TOP / "scripts/qemu10")], capture_output=True, text=True, timeout=QEMU10_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired:
+        limit = f"{QEMU10_TIMEOUT_S:.0f} s"
+        raise PeerUnavailable(f"QEMU 10 could not be downloaded within {limit}") from None
+    if done.returncode:
+        reason = " ".join(done.stderr.split("\n")[-2:]).strip()
+        raise PeerUnavailable(f"there is no QEMU 10: {reason}")
+    return done.stdout.strip()
 
 
 @contextmanager
 def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iterator[Peer]:
-    """Its FUSE export. Store "memory": files on tmpfs; "file": in scratch, in the page cache."""
-    argv = [need("qemu-storage-daemon")]
+    """Its FUSE export. Store "memory": files on tmpfs; "file": in scratch, in the page cache.
+
+    Of QEMU 10: the export of Debian 12's QEMU 7.2 mixes up data of writes that are in flight at the
+    same time, which `fio --verify` finds at once.
+    """
     need_fuse()
+    argv = [f"{_qemu10()}/qemu-storage-daemon"]
     memory = store == "memory"
     with ExitStack() as stack:
         directory = stack.enter_context(scratch_directory(scratch))
         images = stack.enter_context(tmpfs_directory()) if memory else directory
-        mounts = []
-        for number in range(volumes):
+        mounts = [directory / f"export{number}" for number in range(volumes)]
+        stack.callback(unmount_left, *mounts)
+        for number, mount in enumerate(mounts):
             image = sparse_file(images / f"image{number}", size_bytes)
-            mount = directory / f"export{number}"
             mount.touch()
-            mounts.append(mount)
             argv += ["--blockdev", f"driver=file,node-name=n{number},filename={image}"]
             argv += ["--export", f"type=fuse,id=e{number},node-name=n{number},writable=on,"]
             argv[-1] += f"allow-other=off,mountpoint={mount}"
@@ -63,30 +74,11 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
             "qsd FUSE" if memory else "qsd FUSE file",
             "fuse",
             store,
-            tuple(fuse_disk(mount) for mount in mounts),
+            tuple(direct_disk(mount) for mount in mounts),
             (process.pid,),
-            variant=f"one thread, direct-io, {'tmpfs' if memory else 'page cache'}",
+            variant=f"QEMU 10, one thread, direct-io, {'tmpfs' if memory else 'page cache'}",
             copies={"read": 2, "write": 2},
         )
-
-
-QEMU10_TIMEOUT_S = 180.0  # downloads 50 MB at the first use
-POLL_NS = 100_000  # as our server's --spin-max
-
-
-def _qemu10() -> str:
-    """The directory of a QEMU whose qemu-img can use vhost-user-blk."""
-    try:
-        done = subprocess.run(
-            [str(TOP / "scripts/qemu10")], capture_output=True, text=True, timeout=QEMU10_TIMEOUT_S
-        )
-    except subprocess.TimeoutExpired:
-        limit = f"{QEMU10_TIMEOUT_S:.0f} s"
-        raise PeerUnavailable(f"QEMU 10 could not be downloaded within {limit}") from None
-    if done.returncode:
-        reason = " ".join(done.stderr.split("\n")[-2:]).strip()
-        raise PeerUnavailable(f"there is no QEMU 10: {reason}")
-    return done.stdout.strip()
 
 
 def _backend(store: Store, number: int, size_bytes: int, images: Path) -> str:
@@ -130,7 +122,7 @@ def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -
                 for socket in sockets
             ),
             (process.pid,),
-            variant=f"polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
+            variant=f"QEMU 10, polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
             # The client's own, through a bounce buffer in shared memory; and that of tmpfs.
             copies={"read": 1 if null else 2, "write": 1 if null else 2},
         )

@@ -31,14 +31,14 @@ STORE_COPIES = {"memory": 1, "file": 1, "null": 0}
 NO_POLLING = {"OVS_SHM_SPIN_NS": "0"}
 
 
-def _disk(volume: str, socket: Path, copies: int, env: dict[str, str]) -> Disk:
-    qemu = QemuDisk(
-        f"openvstorage:{volume}:socket={socket}", prefix=(str(OVS_QEMU),), env=dict(env)
-    )
+def _disk(volume: str, socket: Path, copies: int, events: bool) -> Disk:
+    env = NO_POLLING if events else {}
+    qemu = QemuDisk(f"openvstorage:{volume}:socket={socket}", prefix=(str(OVS_QEMU),), env=env)
     if not FIO_ENGINE.exists():
         return Disk(qemu)
-    arguments = (f"--ioengine=external:{FIO_ENGINE}", f"--filename={volume}", f"--socket={socket}")
-    return Disk(qemu, FioDisk(arguments, env=env, copies={"read": copies, "write": copies}))
+    arguments = [f"--ioengine=external:{FIO_ENGINE}", f"--filename={volume}", f"--socket={socket}"]
+    arguments += ["--poll=0"] if events else []
+    return Disk(qemu, FioDisk(tuple(arguments), copies={"read": copies, "write": copies}))
 
 
 @contextmanager
@@ -67,12 +67,11 @@ def shm(
                 for volume in names:
                     connection.create(volume, size_bytes)
             copies = STORE_COPIES.get(store, 1)
-            env = NO_POLLING if events else {}
             yield Peer(
                 name or f"shm {store}" + (" events" if events else ""),
                 "shm",
                 STORES.get(store, "memory"),
-                tuple(_disk(volume, socket, copies, env) for volume in names),
+                tuple(_disk(volume, socket, copies, events) for volume in names),
                 (process.pid,),
                 variant="sleeps, never polls" if events else "self-tuning polling",
                 server_socket=socket,

@@ -45,7 +45,7 @@ legacy_session_open(const char *name, int oflag, struct legacy_session **session
     s->oflag = oflag;
     s->shared_bytes_max = ovsshm_volume_limits(s->volume)->arena_bytes / 4 * 3;
     s->accepted_end = &s->accepted;
-    ovsshm_waiter_init(&s->waiter, OVSSHM_CLIENT_SPIN_NS_MAX);
+    ovsshm_waiter_init(&s->waiter, ovsshm_spin_ns(0));
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->changed, NULL);
     *session = s;

@@ -521,9 +521,7 @@ ovsshm_init_queue(struct ovsshm_queue *queue, struct ovsshm_volume *volume, unsi
     struct ovsshm_ring_words *words = memory.words;
     ovsshm_ring_init(&queue->sq, &words->sq_tail, &words->sq_head, memory.entries);
     ovsshm_ring_init(&queue->cq, &words->cq_head, &words->cq_tail, memory.entries);
-    ovsshm_waiter_init(&queue->waiter, spin_ns_max == UINT64_MAX ? 0
-                                       : spin_ns_max             ? spin_ns_max
-                                                                 : OVSSHM_CLIENT_SPIN_NS_MAX);
+    ovsshm_waiter_init(&queue->waiter, ovsshm_spin_ns(spin_ns_max));
     int rc = tables_create(queue);
     rc = rc ? rc : fd_create(queue);
     if (rc) {

@@ -99,6 +99,9 @@ int ovsshm_init_queue(struct ovsshm_queue *queue, struct ovsshm_volume *volume, 
                       int server_bell, int client_bell, uint64_t spin_ns_max);
 void ovsshm_fini_queue(struct ovsshm_queue *queue);
 
+/* wait.c.  The cap of the self-tuning poll, of what open's parameter says; 0 = never poll. */
+uint64_t ovsshm_spin_ns(uint64_t spin_ns_max);
+
 /* Takes a request, for run when `run`: then a free slot is enough, whatever is in flight. */
 int ovsshm_request_take(struct ovsshm_queue *queue, const struct ovsshm_io *io, bool run);
 

@@ -5,6 +5,7 @@
 #include "queue.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <sys/epoll.h>
 #include <time.h>
 
@@ -14,6 +15,21 @@
 #include "volume.h"
 
 /* ---- polling phase -------------------------------------------------------------------------- */
+
+#define SPIN_VARIABLE "OVS_SHM_SPIN_NS"
+
+uint64_t
+ovsshm_spin_ns(uint64_t spin_ns_max)
+{
+    const char *text = secure_getenv(SPIN_VARIABLE);
+    if (spin_ns_max == UINT64_MAX) {
+        return 0;
+    }
+    if (spin_ns_max) {
+        return spin_ns_max;
+    }
+    return text && text[0] ? strtoull(text, NULL, 10) : OVSSHM_CLIENT_SPIN_NS_MAX;
+}
 
 bool
 ovsshm_queue_ready(const struct ovsshm_queue *queue)

@@ -9,6 +9,7 @@
 #include <poll.h>
 #include <sched.h>
 
+#include "client/queue.h"
 #include "test_client_fake.h"
 
 #define DEPTH 8
@@ -212,6 +213,23 @@ test_queue_that_may_not_poll_sleeps_for_each_wait(void)
 }
 
 static void
+test_environment_says_how_long_to_poll_where_the_program_does_not(void)
+{
+    unsetenv("OVS_SHM_SPIN_NS");
+    uint64_t usual = ovsshm_spin_ns(0);
+    CHECK(usual > 0);
+    setenv("OVS_SHM_SPIN_NS", "0", 1);
+    CHECK_EQ(ovsshm_spin_ns(0), 0);
+    CHECK_EQ(ovsshm_spin_ns(7), 7);
+    setenv("OVS_SHM_SPIN_NS", "12345", 1);
+    CHECK_EQ(ovsshm_spin_ns(0), 12345);
+    CHECK_EQ(ovsshm_spin_ns(UINT64_MAX), 0);
+    setenv("OVS_SHM_SPIN_NS", "", 1);
+    CHECK_EQ(ovsshm_spin_ns(0), usual);
+    unsetenv("OVS_SHM_SPIN_NS");
+}
+
+static void
 test_depth_is_the_limit_of_what_is_in_flight(void)
 {
     struct ovsshm_completion completion;
@@ -308,6 +326,7 @@ main(void)
     RUN(test_arming_looks_again_and_counts_sleeps);
     RUN(test_waiting_for_nothing_or_too_long_returns);
     RUN(test_queue_that_may_not_poll_sleeps_for_each_wait);
+    RUN(test_environment_says_how_long_to_poll_where_the_program_does_not);
     RUN(test_depth_is_the_limit_of_what_is_in_flight);
     RUN(test_run_keeps_the_completions_of_others);
     RUN(test_abort_wakes_a_thread_that_waits);

@@ -117,7 +117,8 @@ struct ovsshm_open_params {
     uint32_t depth;       /* requests in flight per queue; 256 */
     uint32_t resv;        /* 0 */
     uint64_t arena_bytes; /* shared buffers; 64 MiB, or the server's limit if less */
-    uint64_t spin_ns_max; /* cap of the self-tuning poll; UINT64_MAX = never poll */
+    uint64_t spin_ns_max; /* cap of the self-tuning poll; UINT64_MAX = never poll; default:
+                             $OVS_SHM_SPIN_NS (0 there: never poll), else 60 us */
 };
 
 /*
