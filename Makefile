@@ -11,6 +11,7 @@ PYTHON ?= /usr/bin/python3
 PREFIX ?= /usr/local
 DESTDIR ?=
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 # The tools of file systems are in sbin, which only root has in its path.
 export PATH := $(VENV)/bin:$(PATH):/usr/sbin:/sbin
 
@@ -60,6 +61,10 @@ qemu: qemu-deps lib ## The patched QEMU (cached outside the checkout)
 	@scripts/install-debs qemu-build
 	@scripts/build-qemu
 
+.PHONY: bench
+bench: bench-deps venv preload fio-engine ## Measure beside FUSE, NBD and others, 15 minutes; QUICK=1: two
+	@python -m benchmarks $(if $(QUICK),--quick) $(BENCH_ARGS)
+
 .PHONY: docs
 docs: venv ## The reference of the Python packages, in build/docs
 	@python scripts/api_docs.py build/docs
@@ -79,7 +84,7 @@ lib-tests: lib
 venv: build-deps
 	@scripts/venv $(VENV)
 
-.PHONY: build-deps qemu-deps fio-deps demo-deps test-deps
+.PHONY: build-deps qemu-deps fio-deps demo-deps bench-deps test-deps
 build-deps:
 	@scripts/install-debs build
 qemu-deps:
@@ -88,8 +93,10 @@ fio-deps:
 	@scripts/install-debs build fio
 demo-deps:
 	@scripts/install-debs build qemu guest demo
+bench-deps:
+	@scripts/install-debs build qemu fio demo bench
 test-deps:
-	@scripts/install-debs build qemu fio guest demo test
+	@scripts/install-debs build qemu fio guest demo bench test
 
 .PHONY: clean
 clean: ## Remove what was built in the checkout (caches outside of it stay)

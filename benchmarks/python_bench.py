@@ -22,8 +22,8 @@ from rich.table import Table
 
 from benchmarks.handover import NEAR_NS, handover_ns
 from benchmarks.peers import PeerUnavailable
-from benchmarks.python_clients import ROWS, Sampler, servers
-from benchmarks.qemu_bench import Sample
+from benchmarks.python_clients import ROWS, Sample, Sampler, servers
+from benchmarks.summary import spread
 
 
 @dataclass(frozen=True)
@@ -80,11 +80,6 @@ def measure(names: Iterable[str], rounds: int, seconds: float, console: Console)
                 records.append(Record(name, number, placement, sampler(seconds)))
                 progress.advance(task)
     return records
-
-
-def spread(values: list[float], digits: int) -> str:
-    middle = statistics.median(values)
-    return f"{middle:,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
 def rate_table(records: list[Record]) -> Table:

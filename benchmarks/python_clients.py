@@ -20,14 +20,24 @@ from pathlib import Path
 
 import shmclient
 import shmclient.aio
+from benchmarks.measure import cpu_ns
 from benchmarks.peers import TOP, PeerUnavailable, nbdkit, running
-from benchmarks.qemu_bench import Sample, cpu_ns, disk_of
 
 BLOCK_BYTES = 4096
 SIZE_BYTES = 256 << 20
 OFFSETS = range(0, SIZE_BYTES, BLOCK_BYTES)
 BATCH = 32
 SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One run. CPU in microseconds per request, user and system."""
+
+    iops: float
+    client_us: float
+    server_us: float
+
 
 Sampler = Callable[[float], Sample]
 
@@ -60,7 +70,9 @@ def servers() -> Iterator[Servers]:
             nbdkit("memory", 1, SIZE_BYTES, scratch) as nbd,
         ):
             fill(socket)
-            nbd_socket = Path(disk_of(nbd).filename.partition("?socket=")[2])
+            disk = nbd.disks[0].qemu
+            assert disk is not None
+            nbd_socket = Path(disk.filename.partition("?socket=")[2])
             yield Servers(socket, shm.pid, nbd_socket, nbd.server_pids[0])
 
 

@@ -75,6 +75,12 @@ def quantity(value: float) -> str:
     return _digits(value)
 
 
+def tick(value: float) -> str:
+    """The same for a scale, without zeros that say nothing: 1 M, 0.5, 20 k."""
+    number, _, unit = quantity(value).partition(" ")
+    return f"{float(number):g} {unit}".strip()
+
+
 def _digits(value: float) -> str:
     if abs(value) >= 99.95:
         return f"{value:.0f}"

@@ -28,8 +28,11 @@ sys.path[:0] = [str(TOP), str(TOP / "tests")]
 from guest import Guest  # noqa: E402
 from guest.image import guest_image  # noqa: E402
 
-from benchmarks import sidebyside  # noqa: E402
-from benchmarks.qemu_bench import Workload  # noqa: E402
+from benchmarks import summary  # noqa: E402
+from benchmarks.load import Workload  # noqa: E402
+from benchmarks.peers import PEERS  # noqa: E402
+from benchmarks.runner import Cell, Runner  # noqa: E402
+from benchmarks.screen import Screen  # noqa: E402
 
 OVS_QEMU = str(TOP / "build/qemu/ovs-qemu")
 VOLUME = "openvstorage:demo"
@@ -53,10 +56,10 @@ umount /mnt
 # Name on the page -> in the benchmarks. Ours comes first.
 RACERS = {"shared memory": "shm file", "NBD": "nbdkit memory", "FUSE": "qsd FUSE file"}
 LOADS = {
-    "4 KiB reads, one at a time": Workload(4096, 1),
-    "4 KiB reads, 32 at a time": Workload(4096, 32),
-    "4 KiB writes, 32 at a time": Workload(4096, 32, write=True),
-    "64 KiB reads, 8 at a time": Workload(65536, 8),
+    "4 KiB reads, one at a time": Workload("read", 4096, 1),
+    "4 KiB reads, 32 at a time": Workload("read", 4096, 32),
+    "4 KiB writes, 32 at a time": Workload("write", 4096, 32),
+    "64 KiB reads, 8 at a time": Workload("read", 65536, 8),
 }
 
 
@@ -182,16 +185,26 @@ class Result:
 
 def race(page: Page, scratch: Path) -> list[Result]:
     """About ten seconds of qemu-img bench on our volume, NBD and FUSE, all in the page cache."""
-    makers = {name: sidebyside.ALL_PEERS[name] for name in RACERS.values()}
-    with page.step("Race exports of the same size over NBD and FUSE, by qemu-img bench", False):
-        records = sidebyside.measure(makers, LOADS.values(), 3, 0.28, page.console, scratch)
+    cells = [Cell(workload, tuple(RACERS.values())) for workload in LOADS.values()]
+    with (
+        page.step("Race exports of the same size over NBD and FUSE, by qemu-img bench", False),
+        Screen(page.console) as screen,
+    ):
+        runner = Runner(PEERS, scratch, screen, counting=False)
+        runner.run(cells, seconds=0.28)
     results = []
     for load, workload in LOADS.items():
         for racer, peer in RACERS.items():
-            samples = [r.sample for r in records if (r.peer, r.workload) == (peer, workload)]
+            samples = [
+                one
+                for one in runner.records
+                if one.peer == peer and summary.workload(one) == workload
+            ]
             if samples:  # a peer that cannot run here has been named
-                iops = statistics.median(s.iops for s in samples)
-                cpu_us = statistics.median(s.client_us + s.server_us for s in samples)
+                iops = statistics.median(one.iops for one in samples)
+                cpu_us = statistics.median(
+                    one.cpu_us_per_io.total for one in samples if one.cpu_us_per_io
+                )
                 results.append(Result(load, racer, iops, cpu_us))
     if not results or results[0].racer != next(iter(RACERS)):
         raise DemoError("the race went without shared memory, see above")

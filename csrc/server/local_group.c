@@ -104,11 +104,11 @@ wait_until_let_go(const struct local *local, struct local_group *group)
 {
     const struct volume *volume = local->session.volume;
     pthread_mutex_lock(&lock);
-    group->blocked = true;
+    ovsshm_store_relaxed(&group->blocked, true);
     while (local->state == LOCAL_OPEN && ovsshm_load_relaxed(&volume->held)) {
         pthread_cond_wait(&changed, &lock);
     }
-    group->blocked = false;
+    ovsshm_store_relaxed(&group->blocked, false);
     pthread_cond_broadcast(&changed);
     pthread_mutex_unlock(&lock);
 }

@@ -61,7 +61,7 @@ struct local_group {
     uint32_t armed;      /* atomic: sleeps on fd */
     uint32_t completing; /* atomic: threads that complete a request of it from outside */
     unsigned number;
-    bool blocked;                 /* lock: waits until its volume is let go */
+    bool blocked;                 /* atomic, lock: waits until its volume is let go */
     LIST_ENTRY(local_group) link; /* lock: of the server's */
     struct local_group *next;     /* of the thread's */
 };

@@ -28,7 +28,7 @@ struct gate_volume {
     unsigned snapshot_count;
 };
 
-static struct gate {
+static struct gate_state {
     struct ovsshm_store store;
     pthread_mutex_t lock;
     pthread_cond_t arrived;

@@ -1,90 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Users of volumes inside of the server's process, beside clients: who may have what open, I/O in
- * the caller's thread, and the end of threads and servers.
+ * Users of volumes inside of the server's process, beside clients: names, sizes,
+ * who may have what open, and what each hears of the other.
  */
 #define _GNU_SOURCE
-#include <sys/prctl.h>
-
-#include "gate_store.h"
-#include "server/local.h"
-#include "server_test.h"
-
-#define READ OVSSHM_MODE_READ
-#define WRITE OVSSHM_MODE_WRITE
-
-static struct ovsshm_conn *conn;
-
-/* ---- tools ----------------------------------------------------------------------------------- */
-
-static void
-start_memory(void)
-{
-    st_start_memory();
-    conn = connect_ok();
-    CHECK_EQ(ovsshm_create(conn, "vol", 4 * MIB), 0);
-}
-
-static void
-end(void)
-{
-    ovsshm_disconnect(conn);
-    srv_local_group_end(st.server);
-    CHECK_EQ(st_end(SECOND), 0);
-}
-
-static struct local *
-local_ok(const char *name, uint32_t mode)
-{
-    struct ovsshm_error error = {.reason = ""};
-    struct local *local = NULL;
-    int rc = srv_local_open(st.server, name, mode, &local, &error);
-    if (rc) {
-        fprintf(stderr, "cannot open: %s\n", error.reason);
-    }
-    CHECK_EQ(rc, 0);
-    return local;
-}
-
-static struct ovsshm_error why;
-
-static int
-local_status(const char *name, uint32_t mode)
-{
-    struct local *local;
-    why.reason[0] = '\0';
-    int rc = srv_local_open(st.server, name, mode, &local, &why);
-    if (rc == 0) {
-        srv_local_close(local);
-    }
-    return rc;
-}
-
-static int
-client_status(uint32_t mode)
-{
-    struct ovsshm_open_params params = {.mode = mode, .arena_bytes = MIB};
-    struct ovsshm_volume *volume;
-    int rc = ovsshm_open(conn, "vol", &params, &volume);
-    if (rc == 0) {
-        ovsshm_close(volume);
-    }
-    return rc;
-}
-
-static int64_t
-local_run(struct local *local, uint8_t op, uint64_t offset, void *buffer, uint32_t bytes)
-{
-    struct iovec iov = {buffer, bytes};
-    struct local_io io = {
-        .op = op,
-        .offset_bytes = offset,
-        .length_bytes = bytes,
-        .iov = &iov,
-        .iov_count = buffer != NULL,
-    };
-    return srv_local_io(local, srv_local_group(st.server), &io);
-}
+#include "local_test.h"
 
 /* ---- names ----------------------------------------------------------------------------------- */
 
@@ -289,29 +209,269 @@ test_one_writer_inside_or_outside(void)
     end();
 }
 
-/* ---- data -------------------------------------------------------------------------------------
+/* ---- who goes is waited for --------------------------------------------------------------------
  */
 
-static void
-test_data_is_shared_with_clients(void)
+struct opening {
+    pthread_t thread;
+    int rc;
+};
+
+static void *
+open_main(void *arg)
 {
-    char out[4096];
-    char in[4096];
+    struct opening *opening = arg;
+    opening->rc = client_status(WRITE);
+    return NULL;
+}
+
+/* A client that asks while the local is leaving, and waits. */
+static struct local *
+leave(struct opening *opening)
+{
+    struct local *local = local_ok("vol", WRITE);
+    srv_local_leaving(local, true);
+    opening->thread = test_thread(open_main, opening);
+    await_parked(1);
+    return local;
+}
+
+static void
+test_who_leaves_is_waited_for(void)
+{
+    struct opening opening;
+    start_memory();
+    struct local *local = leave(&opening);
+    srv_local_close(local);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, 0);
+
+    local = leave(&opening); /* as well as for who only stops to write */
+    CHECK_EQ(srv_local_set_mode(local, READ, &why), 0);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, 0);
+    srv_local_close(local);
+    end();
+}
+
+static void
+test_who_stays_after_all_is_in_the_way(void)
+{
+    struct opening opening;
+    char byte;
+    start_memory();
+    struct local *local = leave(&opening);
+    srv_local_leaving(local, false);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, -EBUSY);
+    srv_local_close(local);
+
+    local = leave(&opening);
+    CHECK_EQ(local_run(local, OVSSHM_OP_READ, 0, &byte, 1), 1);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, -EBUSY);
+    CHECK_EQ(client_status(WRITE), -EBUSY); /* it is forgotten that it wanted to go */
+    srv_local_close(local);
+
+    local = leave(&opening);
+    CHECK_EQ(srv_local_set_mode(local, WRITE, &why), 0);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, -EBUSY);
+    srv_local_close(local);
+    end();
+}
+
+static void *
+rename_main(void *arg)
+{
+    struct opening *opening = arg;
+    struct ovsshm_error error;
+    opening->rc = srv_local_rename(st.server, "vol", "a", true, &error);
+    return NULL;
+}
+
+/* Both names of a rename may have to wait; closing what it waits for is not in its way. */
+static void
+test_rename_waits_for_who_leaves(void)
+{
+    struct opening opening;
+    start_memory();
+    CHECK_EQ(srv_local_create(st.server, "a", 512, NULL), 0);
+    struct local *outer = local_ok("a", READ);
+    struct local *inner = local_ok("vol", READ);
+    srv_local_leaving(outer, true);
+    srv_local_leaving(inner, true);
+    opening.thread = test_thread(rename_main, &opening);
+    await_parked(1);
+    srv_local_close(outer);
+    await_parked(1); /* now on the other name */
+    srv_local_close(inner);
+    test_join(opening.thread);
+    CHECK_EQ(opening.rc, 0);
+    end();
+}
+
+/* ---- races -------------------------------------------------------------------------------------
+ */
+
+#define RACES 400
+
+static const char *const race_names[] = {"ra", "rb", "rc"};
+
+static void *
+race_rename(void *arg)
+{
+    unsigned first = *(const unsigned *)arg;
+    struct ovsshm_error error;
+    for (unsigned i = 0; i < RACES; i++) {
+        const char *from = race_names[(first + i) % 3];
+        const char *to = race_names[(first + i + 1 + i % 2) % 3];
+        int rc = srv_local_rename(st.server, from, to, true, &error);
+        CHECK(rc == 0 || rc == -ENOENT || rc == -EBUSY);
+    }
+    return NULL;
+}
+
+static void *
+race_open(void *arg)
+{
+    (void)arg;
+    for (unsigned i = 0; i < RACES; i++) {
+        struct ovsshm_error error;
+        struct local *local;
+        char byte = 0;
+        int rc = srv_local_open(st.server, race_names[i % 3], WRITE, &local, &error);
+        CHECK(rc == 0 || rc == -ENOENT || rc == -EBUSY);
+        if (rc == 0) {
+            CHECK_EQ(local_run(local, OVSSHM_OP_READ, 0, &byte, 1), 1);
+            CHECK_EQ(byte, 'r');
+            srv_local_close(local);
+        }
+    }
+    return NULL;
+}
+
+/* Renames in a circle, of what others open: the one volume is never lost, and nobody gets stuck. */
+static void
+test_renames_race_with_each_other_and_with_opens(void)
+{
+    const unsigned numbers[] = {0, 1, 2};
+    pthread_t threads[5];
+    struct ovsshm_volume_info infos[4];
+    start_memory();
+    CHECK_EQ(srv_local_create(st.server, "ra", 512, NULL), 0);
+    fill("ra", 'r');
+    for (unsigned i = 0; i < 3; i++) {
+        threads[i] = test_thread(race_rename, (void *)(uintptr_t)&numbers[i]);
+    }
+    threads[3] = test_thread(race_open, NULL);
+    threads[4] = test_thread(race_open, NULL);
+    for (unsigned i = 0; i < 5; i++) {
+        test_join(threads[i]);
+    }
+    CHECK_EQ(srv_local_list(st.server, NULL, infos, 4), 2);
+    CHECK_EQ(infos[0].name[0], 'r');
+    CHECK_EQ(first_byte(infos[0].name), 'r');
+    end();
+}
+
+/* ---- what clients do is told -------------------------------------------------------------------
+ */
+
+static struct {
+    char name[OVSSHM_NAME_BYTES];
+    unsigned counts[4]; /* atomic; by event */
+} told;
+
+static void
+changed(void *arg, const char *name, enum srv_local_event event)
+{
+    CHECK(arg == &told);
+    CHECK_EQ(strcmp(name, told.name), 0);
+    ovsshm_add(&told.counts[event], 1);
+}
+
+static void
+await_told(enum srv_local_event event, unsigned count)
+{
+    while (ovsshm_load_acquire(&told.counts[event]) != count) {
+        sched_yield();
+    }
+}
+
+static void
+test_watch_hears_of_clients_only(void)
+{
+    start_memory();
+    strcpy(told.name, "w");
+    srv_local_watch(st.server, changed, &told);
+    CHECK_EQ(ovsshm_create(conn, "w", MIB), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CREATED]), 1);
+    CHECK_EQ(ovsshm_create(conn, "w", MIB), -EEXIST);
+    CHECK_EQ(ovsshm_resize(conn, "w", 2 * MIB), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_RESIZED]), 1);
+    CHECK_EQ(ovsshm_snapshot_create(conn, "w", "s", 0), 0);
+    CHECK_EQ(ovsshm_snapshot_rollback(conn, "w", "s"), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 1);
+    ovsshm_close(open_ok(conn, "w", READ, 1));
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 1);
+    struct ovsshm_volume *volume = open_ok(conn, "w", WRITE, 1);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 2);
+    CHECK_EQ(ovsshm_volume_set_mode(volume, READ), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 3);
+    CHECK_EQ(ovsshm_volume_set_mode(volume, WRITE), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 4);
+    ovsshm_close(volume);
+    await_told(SRV_LOCAL_CHANGED, 5);
+    CHECK_EQ(ovsshm_remove(conn, "w"), 0);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_REMOVED]), 1);
+
+    CHECK_EQ(srv_local_create(st.server, "w", MIB, NULL), 0);
+    CHECK_EQ(srv_local_truncate(st.server, "w", 5, NULL), 0);
+    fill("w", 'w');
+    CHECK_EQ(srv_local_rename(st.server, "w", "x", false, NULL), 0);
+    srv_local_watch(st.server, NULL, NULL);
+    CHECK_EQ(ovsshm_remove(conn, "vol"), 0); /* not told any more: this is not "w" */
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CREATED]), 1);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_RESIZED]), 1);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_CHANGED]), 5);
+    CHECK_EQ(ovsshm_load_acquire(&told.counts[SRV_LOCAL_REMOVED]), 1);
+    end();
+}
+
+static void
+test_a_local_is_a_session(void)
+{
+    struct ovsshm_session_info infos[2];
+    char data[1000];
     start_memory();
     struct local *local = local_ok("vol", WRITE);
-    struct ovsshm_volume *volume = open_ok(conn, "vol", READ, 1);
-    CHECK_EQ(srv_local_size(local), 4 * MIB);
-    CHECK_EQ(srv_local_block_bytes(local), 1);
-    memset(out, 'm', sizeof(out));
-    CHECK_EQ(local_run(local, OVSSHM_OP_WRITE, 512, out, sizeof(out)), sizeof(out));
+    CHECK_EQ(st_status().sessions, 1);
+    memset(data, 'd', sizeof(data));
+    CHECK_EQ(local_run(local, OVSSHM_OP_WRITE, 0, data, 1000), 1000);
+    CHECK_EQ(local_run(local, OVSSHM_OP_READ, 0, data, 10), 10);
+    CHECK_EQ(local_run(local, OVSSHM_OP_READ, 0, data, 20), 20);
     CHECK_EQ(local_run(local, OVSSHM_OP_FLUSH, 0, NULL, 0), 0);
-    CHECK_EQ(run(volume, OVSSHM_OP_READ, 512, in, sizeof(in)), sizeof(in));
-    CHECK(!memcmp(in, out, sizeof(in)));
-    CHECK_EQ(local_run(local, OVSSHM_OP_DISCARD, 0, NULL, 4096), 0);
-    CHECK_EQ(local_run(local, OVSSHM_OP_READ, 0, in, sizeof(in)), sizeof(in));
-    CHECK_EQ(in[4095], 0);
-    ovsshm_close(volume);
+    CHECK_EQ(local_run(local, OVSSHM_OP_WRITE, 4 * MIB, data, 1), -EFBIG);
+    CHECK_EQ(ovsshm_sessions(conn, 0, infos, 2), 1);
+    CHECK(!strcmp(infos[0].client, "mount"));
+    CHECK(!strcmp(infos[0].volume, "vol"));
+    CHECK_EQ(infos[0].pid, getpid());
+    CHECK_EQ(infos[0].mode, OVSSHM_MODE_WRITE);
+    CHECK_EQ(infos[0].queues, 0);
+    CHECK_EQ(infos[0].in_flight, 0);
+    CHECK_EQ(infos[0].reads, 2);
+    CHECK_EQ(infos[0].read_bytes, 30);
+    CHECK_EQ(infos[0].writes, 2);
+    CHECK_EQ(infos[0].written_bytes, 1000);
+    CHECK_EQ(infos[0].others, 1);
+    CHECK_EQ(infos[0].errors, 1);
+    CHECK(infos[0].latency_ns > 0);
     srv_local_close(local);
+    CHECK_EQ(ovsshm_sessions(conn, 0, infos, 2), 0);
+    CHECK_EQ(st_status().sessions, 0);
+    CHECK_EQ(st_status().requests, 5);
+    CHECK_EQ(st_status().written_bytes, 1000);
     end();
 }
 
@@ -325,6 +485,11 @@ main(void)
     RUN(test_truncate_to_the_byte);
     RUN(test_truncate_and_rollback_go_together);
     RUN(test_one_writer_inside_or_outside);
-    RUN(test_data_is_shared_with_clients);
+    RUN(test_who_leaves_is_waited_for);
+    RUN(test_who_stays_after_all_is_in_the_way);
+    RUN(test_rename_waits_for_who_leaves);
+    RUN(test_renames_race_with_each_other_and_with_opens);
+    RUN(test_watch_hears_of_clients_only);
+    RUN(test_a_local_is_a_session);
     return 0;
 }

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: MIT
+"""``python -m benchmarks``: measures volumes over shared memory beside everything one would use
+instead.  docs/BENCHMARKS.md says how, and what the figures mean."""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks import plan, summary
+from benchmarks.environment import environment
+from benchmarks.goals import figures
+from benchmarks.peers import PEERS
+from benchmarks.record import RESULTS, Results, save
+from benchmarks.runner import Cell, Runner
+from benchmarks.screen import Screen
+
+BUDGET_S, QUICK_BUDGET_S = 900.0, 120.0
+REPORT_S = 20.0  # of the budget, for what comes after the last sample
+NOTHING_MEASURED, INCOMPLETE, INTERRUPTED = 1, 3, 130
+
+
+def interruptible() -> None:
+    """The first signal ends the run; further ones do not disturb the clearing up."""
+
+    def stop(*_: object) -> None:
+        for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(one, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, stop)
+
+
+def listing(cells: list[Cell], console: Console) -> None:
+    """--list: what would run."""
+    for cell in cells:
+        console.print(f"[bold]{cell.workload}[/], {cell.rounds} rounds", highlight=False)
+        console.print("   " + ", ".join(cell.peers), highlight=False, soft_wrap=True)
+
+
+def show(results: Results, console: Console) -> None:
+    console.print(summary.rates(results.records, baseline="shm memory"))
+    if any(one.idle for one in results.records):
+        console.print(summary.idle(results.records))
+    if found := figures(results.records):
+        console.print(summary.goals(found))
+    for what, reason in results.skipped.items():
+        console.print(f"[yellow]skipped {what}:[/] {reason.splitlines()[0]}", highlight=False)
+    for note in results.notes:
+        console.print(f"note: {note}", highlight=False)
+
+
+def report(path: Path, console: Console) -> None:
+    """The page for people, beside the file."""
+    page = path.with_suffix(".html")
+    if find_spec("benchmarks.report") is None:
+        return
+    argv = [sys.executable, "-m", "benchmarks.report", str(path), "-o", str(page)]
+    if subprocess.run(argv, timeout=120).returncode == 0:
+        console.print(f"report: {page}", highlight=False, soft_wrap=True)
+
+
+def run(
+    cells: list[Cell], limit: float, sample: float | None, console: Console
+) -> tuple[Results, bool]:
+    """What was measured, and whether a signal ended it."""
+    interruptible()
+    started = datetime.datetime.now().astimezone()
+    machine = environment()
+    interrupted = False
+    with tempfile.TemporaryDirectory(prefix="ovs-bench-") as scratch:
+        screen = Screen(console)
+        runner = Runner(PEERS, Path(scratch), screen)
+        try:
+            with screen:
+                runner.run(cells, max(limit - REPORT_S, limit / 2), seconds=sample)
+        except KeyboardInterrupt:
+            interrupted = True
+            runner.notes.append("interrupted")
+    results = Results(
+        started=started.isoformat(timespec="seconds"),
+        command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
+        environment=machine,
+        records=runner.records,
+        peers=runner.peers,
+        skipped=runner.skipped,
+        notes=runner.notes,
+        finished=runner.finished,
+    )
+    return results, interrupted
+
+
+def measure(
+    cells: list[Cell], limit: float, sample: float | None, output: Path | None, console: Console
+) -> int:
+    """Measures, shows and writes; the exit status."""
+    results, interrupted = run(cells, limit, sample, console)
+    show(results, console)
+    if not results.records:
+        console.print("[red]nothing was measured")
+        return INTERRUPTED if interrupted else NOTHING_MEASURED
+    day = datetime.datetime.fromisoformat(results.started)
+    path = output or RESULTS / f"{day:%Y-%m-%d-%H%M%S}.json"
+    save(results, path)
+    if output is None:
+        save(results, RESULTS / "latest.json")
+    console.print(f"results: {path}", highlight=False, soft_wrap=True)
+    report(path, console)
+    if interrupted:
+        return INTERRUPTED
+    return 0 if results.finished else INCOMPLETE
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--quick", is_flag=True, help="The figures that matter most, in two minutes.")
+@click.option("--list", "only_list", is_flag=True, help="Show loads and peers; measure nothing.")
+@click.option("--peer", "peers", multiple=True, metavar="PATTERN", help="Only these (repeatable).")
+@click.option(
+    "--workload",
+    "workloads",
+    multiple=True,
+    metavar="WORDS",
+    help='Only loads with all of these words: "fio 4k randread" (repeatable).',
+)
+@click.option(
+    "--rounds", type=click.IntRange(1), help="Repetitions. [default: 5, 3 where less is due]"
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0, min_open=True),
+    metavar="SECONDS",
+    help=f"For all of it. [default: {BUDGET_S:.0f}, with --quick {QUICK_BUDGET_S:.0f}]",
+)
+@click.option(
+    "--sample",
+    type=click.FloatRange(0.01, 60),
+    metavar="SECONDS",
+    help="Length of a sample. [default: what the budget allows]",
+)
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="JSON to write. [default: benchmarks/results/DATE.json and latest.json]",
+)
+def main(
+    quick: bool,
+    only_list: bool,
+    peers: tuple[str, ...],
+    workloads: tuple[str, ...],
+    rounds: int | None,
+    budget: float | None,
+    sample: float | None,
+    output: Path | None,
+) -> None:
+    """Measure volumes over shared memory beside FUSE, NBD, vhost-user and others.
+
+    Every load is put on its peers one after the other, round after round.  Who cannot run here is
+    left out, and named.  Ctrl-C ends the run and keeps what has been measured.
+
+    \b
+    Examples:
+      python -m benchmarks --quick
+      python -m benchmarks --peer 'shm*' --peer 'FUSE*' --workload 'depth 1'
+      python -m benchmarks --list
+
+    Exit codes: 0 done, 1 nothing measured, 2 wrong usage, 3 out of time before the last round,
+    130 interrupted.
+    """
+    console = Console()
+    console.width = max(console.width, 120)
+    cells = plan.resolved(plan.quick() if quick else plan.full(), list(PEERS))
+    cells = plan.chosen(cells, peers, workloads, rounds)
+    if not cells:
+        raise click.UsageError("no load has such words and such a peer; --list shows them")
+    if only_list:
+        listing(cells, console)
+        return
+    limit = budget or (QUICK_BUDGET_S if quick else BUDGET_S)
+    sys.exit(measure(cells, limit, sample, output, console))
+
+
+if __name__ == "__main__":
+    main()

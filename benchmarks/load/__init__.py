@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: MIT
+"""Programs that make load, behind one interface: a command line, and what its output says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from benchmarks.peers import Disk
+from benchmarks.record import Latency, Loader, WorkloadName
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One shape of load, as in a record."""
+
+    name: WorkloadName
+    block_size: int
+    depth: int
+    loader: Loader = "qemu-img"
+    volumes: int = 1
+    rate: float | None = None
+
+    def __str__(self) -> str:
+        if self.name == "idle":
+            return f"{self.volumes} idle volumes"
+        size = f"{self.block_size >> 20}M" if self.block_size >= 1 << 20 else "{}k"
+        words = [self.loader, size.format(self.block_size >> 10), self.name]
+        words.append(f"depth {self.depth}" if self.rate is None else f"{self.rate:,.0f}/s")
+        return " ".join(words) + (f" x {self.volumes} volumes" if self.volumes > 1 else "")
+
+
+@dataclass(frozen=True)
+class Command:
+    argv: tuple[str, ...]
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the loader says of a sample."""
+
+    requests: int
+    seconds: float
+    latency_us: Latency | None = None
+    latency_cdf: list[tuple[float, float]] | None = None
+
+    @property
+    def iops(self) -> float:
+        return self.requests / self.seconds
+
+
+class NoLoad(Exception):
+    """This loader cannot put this load on this disk; the text says why."""
+
+
+class LoadFailed(Exception):
+    """The program failed; the text has its output."""
+
+
+class LoadProgram(Protocol):
+    """A module of this package."""
+
+    def command(
+        self, disks: Sequence[Disk], workload: Workload, requests: int, seconds: float | None
+    ) -> Command:
+        """Load for so long, or about as long as so many requests take, as the program can;
+        seconds None: exactly so many requests per volume.  Raises NoLoad."""
+
+    def outcome(self, output: str, workload: Workload, requests: int) -> Outcome:
+        """Of its standard output.  Raises LoadFailed."""

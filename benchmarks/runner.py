@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: MIT
+"""Runs a plan: starts the peers, counts what they do, then samples them round after round.
+
+Peers of one load run one after the other in every round (A B C A B C), so that what the machine
+does meanwhile meets all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from benchmarks import idle, measure
+from benchmarks.budget import Budget
+from benchmarks.handover import handover_ns, placement
+from benchmarks.load import LoadFailed, LoadProgram, NoLoad, Outcome, Workload, fio, qemu_img
+from benchmarks.measure import Target, Usage
+from benchmarks.peers import Disk, Maker, Peer, PeerUnavailable
+from benchmarks.record import Cost, PeerInfo, Record
+
+PROGRAMS: Mapping[str, LoadProgram] = {"qemu-img": qemu_img, "fio": fio}
+SIZE_BYTES = 256 << 20
+MANY_SIZE_BYTES = 16 << 20  # of each of many volumes
+IDLE_S = 3.0
+COUNT_S = 0.12  # about the length of the pass that counts
+_PROBE_S = 0.02  # as long must a run take to tell the rate of the peer
+_REQUESTS_MAX = 100_000_000
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One load, who takes it, and how often."""
+
+    workload: Workload
+    peers: tuple[str, ...]
+    rounds: int = 3
+
+    def title(self, peer: str) -> str:
+        return f"{peer}: {self.workload}"
+
+
+class Watcher(Protocol):
+    """Is told what goes on."""
+
+    def phase(self, what: str, steps: int) -> None: ...
+    def round(self, number: int, of: int) -> None: ...
+    def doing(self, what: str) -> None: ...
+    def step(self) -> None: ...
+    def skipped(self, what: str, reason: str) -> None: ...
+
+
+@dataclass
+class _Series:
+    """A peer under one load: what is known before and between the samples."""
+
+    start_up: Usage
+    iops: float
+    counted: Mapping[str, Cost]
+    counted_ios: int | None
+
+
+class Runner:
+    """Fills records, peers, skipped and notes as it goes: they are good whenever it ends."""
+
+    def __init__(
+        self,
+        makers: Mapping[str, Maker],
+        scratch: Path,
+        watcher: Watcher,
+        *,
+        counting: bool = True,
+    ) -> None:
+        """counting False: nothing that takes a pass of its own."""
+        self.records: list[Record] = []
+        self.peers: dict[str, PeerInfo] = {}
+        self.skipped: dict[str, str] = {}
+        self.notes: list[str] = []
+        self.finished = False
+        self._makers = makers
+        self._scratch = scratch
+        self._watcher = watcher
+        self._counting = counting
+        self._start_ups: dict[tuple[str, str, int], tuple[Usage, Mapping[str, Cost]]] = {}
+
+    def run(
+        self,
+        cells: Sequence[Cell],
+        budget_s: float = float("inf"),
+        *,
+        seconds: float | None = None,
+    ) -> None:
+        """All cells; those of one volume first, then those of many.  seconds: of every sample,
+        instead of as many as the budget allows."""
+        end = time.monotonic() + budget_s
+        one = [cell for cell in cells if cell.workload.volumes == 1]
+        stages = [stage for stage in (one, [cell for cell in cells if cell not in one]) if stage]
+        lengths: list[float] = []
+        try:
+            complete = []
+            for number, stage in enumerate(stages):
+                share = _cost(stage) / sum(map(_cost, stages[number:]))
+                stage_s = (end - time.monotonic()) * share
+                complete.append(self._stage(stage, time.monotonic() + stage_s, seconds, lengths))
+            self.finished = all(complete)
+        finally:
+            if lengths:
+                why = "" if seconds else f", as {budget_s:.0f} s in all allow"
+                self.notes.append(f"samples of {min(lengths):.2f} to {max(lengths):.2f} s{why}")
+            if self._counting:
+                self.notes += measure.countable()[1]
+
+    # ---- a stage: peers that run at the same time ----
+
+    def _stage(
+        self, cells: Sequence[Cell], end: float, seconds: float | None, lengths: list[float]
+    ) -> bool:
+        """False: it ran out of time."""
+        volumes = max(cell.workload.volumes for cell in cells)
+        with ExitStack() as stack:
+            names = dict.fromkeys(name for cell in cells for name in cell.peers)
+            self._watcher.phase("starting", len(names))
+            running = {}
+            for name in names:
+                self._watcher.doing(f"starting {name}")
+                if peer := self._start(stack, name, volumes):
+                    running[name] = peer
+                self._watcher.step()
+            series = self._calibrate(cells, running)
+            left = sum(
+                cell.rounds for cell in cells for name in cell.peers if (cell, name) in series
+            )
+            budget = Budget(end - time.monotonic(), left, seconds)
+            self._watcher.phase("measuring", left)
+            try:
+                return self._rounds(cells, running, series, budget)
+            finally:
+                lengths += budget.lengths
+
+    def _start(self, stack: ExitStack, name: str, volumes: int) -> Peer | None:
+        size = SIZE_BYTES if volumes == 1 else MANY_SIZE_BYTES
+        try:
+            with ExitStack() as starting:
+                peer = starting.enter_context(self._makers[name](volumes, size, self._scratch))
+                for disk in peer.disks:
+                    fill = qemu_img if disk.qemu else fio
+                    chunk = Workload("write", 1 << 20, 4)
+                    measure.run(fill.command([disk], chunk, size >> 20, None), Target())
+                stack.push(starting.pop_all())
+        except (PeerUnavailable, NoLoad, LoadFailed) as reason:
+            self._skip(name, str(reason))
+            return None
+        self.peers[name] = PeerInfo(peer.family, peer.variant, dict(peer.copies))
+        return peer
+
+    def _skip(self, what: str, reason: str) -> None:
+        self.skipped[what] = reason
+        self._watcher.skipped(what, reason)
+
+    # ---- before the rounds ----
+
+    def _calibrate(
+        self, cells: Sequence[Cell], running: Mapping[str, Peer]
+    ) -> dict[tuple[Cell, str], _Series]:
+        series = {}
+        pairs = [(cell, name) for cell in cells for name in cell.peers if name in running]
+        self._watcher.phase("counting", len(pairs))
+        for cell, name in pairs:
+            self._watcher.doing(cell.title(name))
+            try:
+                series[cell, name] = self._prepare(cell.workload, running[name])
+            except (NoLoad, LoadFailed) as reason:
+                self._skip(cell.title(name), str(reason))
+            self._watcher.step()
+        return series
+
+    def _prepare(self, workload: Workload, peer: Peer) -> _Series:
+        """The peer's rate, and a pass that counts."""
+        if workload.name == "idle":
+            if any(disk.qemu is None for disk in peer.disks):
+                raise NoLoad("no disk for QEMU")
+            return _Series(Usage(0, 0, 0, 0), 0, {}, None)
+        program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
+        start_up, started = self._start_up(workload, peer)
+        iops = _rate(program, disks, workload)
+        if not self._counting:
+            return _Series(start_up, iops, {}, None)
+        requests = max(1, int(iops * COUNT_S))
+        output, counts = measure.count(
+            program.command(disks, workload, requests, COUNT_S), _target(peer)
+        )
+        outcome = program.outcome(output, workload, requests)
+        per_io = {name: _per_io(cost, started[name], outcome) for name, cost in counts.items()}
+        return _Series(start_up, iops, per_io, outcome.requests if per_io else None)
+
+    def _start_up(self, workload: Workload, peer: Peer) -> tuple[Usage, Mapping[str, Cost]]:
+        """What the loader costs from start to end without its load: that of one request."""
+        key = (peer.name, workload.loader, workload.volumes)
+        if key not in self._start_ups:
+            disks = peer.disks[: workload.volumes]
+            command = PROGRAMS[workload.loader].command(disks, workload, 1, None)
+            _, usage = measure.run(command, _target(peer))
+            counts = measure.count(command, _target(peer))[1] if self._counting else {}
+            self._start_ups[key] = usage, counts
+        return self._start_ups[key]
+
+    # ---- the rounds ----
+
+    def _rounds(
+        self,
+        cells: Sequence[Cell],
+        running: Mapping[str, Peer],
+        series: Mapping[tuple[Cell, str], _Series],
+        budget: Budget,
+    ) -> bool:
+        rounds = max(cell.rounds for cell in cells)
+        for number in range(rounds):
+            self._watcher.round(number + 1, rounds)
+            for cell in cells:
+                for name in cell.peers if number < cell.rounds else ():
+                    if (cell, name) not in series:
+                        continue
+                    if budget.spent:
+                        self.notes.append(f"out of time in round {number + 1} at {cell.workload}")
+                        return False
+                    self._watcher.doing(f"round {number + 1}, {cell.title(name)}")
+                    start, length = time.monotonic(), budget.length()
+                    self._sample(cell, running[name], series[cell, name], number, length)
+                    budget.used(length, time.monotonic() - start)
+        return True
+
+    def _sample(self, cell: Cell, peer: Peer, series: _Series, number: int, seconds: float) -> None:
+        try:
+            if cell.workload.name == "idle":
+                record = _idle_record(cell.workload, peer, number)
+            else:
+                record = _record(cell.workload, peer, series, number, seconds)
+        except LoadFailed as reason:
+            self._skip(f"{cell.title(peer.name)}, round {number + 1}", str(reason))
+            self._watcher.step()
+            return
+        self.records.append(record)
+        self._watcher.step()
+
+
+def _cost(cells: Sequence[Cell]) -> float:
+    """Weight of a stage in seconds, roughly, for sharing the time among stages."""
+    volumes = max(cell.workload.volumes for cell in cells)
+    peers = {name for cell in cells for name in cell.peers}
+    seconds = len(peers) * (1 + volumes / 8)
+    for cell in cells:
+        one = IDLE_S + volumes / 16 if cell.workload.name == "idle" else 0.7 + volumes / 64
+        seconds += one * cell.rounds * len(cell.peers)
+    return seconds
+
+
+def _target(peer: Peer) -> Target:
+    return Target(tuple(peer.server_pids), peer.server_socket)
+
+
+def _rate(program: LoadProgram, disks: Sequence[Disk], workload: Workload) -> float:
+    """About how many requests per second it will be."""
+    requests = 64
+    while True:
+        command = program.command(disks, workload, requests, _PROBE_S)
+        outcome = program.outcome(measure.run(command, Target())[0], workload, requests)
+        if outcome.seconds >= _PROBE_S / 2 or requests > _REQUESTS_MAX:
+            return outcome.iops
+        requests *= 8
+
+
+def _per_io(cost: Cost, start_up: Cost, outcome: Outcome) -> Cost:
+    return Cost(
+        max(0.0, cost.client - start_up.client) / outcome.requests,
+        max(0.0, cost.server - start_up.server) / outcome.requests,
+    )
+
+
+def _copied(workload: Workload, peer: Peer) -> float | None:
+    copies = peer.copies
+    if workload.loader == "fio" and (disk := peer.disks[0].fio) and disk.copies is not None:
+        copies = disk.copies
+    reads = {"read": 1.0, "randread": 1.0, "openloop": 1.0, "randrw": 0.7}.get(workload.name, 0.0)
+    if not {"read", "write"} <= set(copies):
+        return None
+    return workload.block_size * (reads * copies["read"] + (1 - reads) * copies["write"])
+
+
+def _record(workload: Workload, peer: Peer, series: _Series, number: int, seconds: float) -> Record:
+    """Takes one sample."""
+    program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
+    handover = handover_ns()
+    requests = max(1, min(int(series.iops * seconds), _REQUESTS_MAX))
+    command = program.command(disks, workload, requests, seconds)
+    output, usage = measure.run(command, _target(peer))
+    outcome = program.outcome(output, workload, requests)
+    series.iops = outcome.iops
+    cost = usage.less(series.start_up)
+    done, counted = outcome.requests, series.counted
+    both = {name: one.total for name, one in counted.items()}
+    return Record(
+        peer=peer.name,
+        store=peer.store,
+        loader=workload.loader,
+        workload=workload.name,
+        block_size=workload.block_size,
+        depth=workload.depth,
+        volumes=workload.volumes,
+        round=number,
+        placement=placement(handover),
+        handover_ns=handover,
+        noise=min(1.0, usage.others_ns / 1e9 / usage.seconds / (os.cpu_count() or 1)),
+        seconds=outcome.seconds,
+        iops=outcome.iops,
+        bandwidth=outcome.iops * workload.block_size,
+        cpu_us_per_io=Cost(cost.client_ns / 1e3 / done, cost.server_ns / 1e3 / done),
+        latency_us=outcome.latency_us,
+        latency_cdf=outcome.latency_cdf,
+        rate=workload.rate,
+        wakeups_per_io=both.get("wakeups"),
+        context_switches_per_io=counted.get("switches"),
+        syscalls_per_io=counted.get("syscalls"),
+        doorbells_per_io=None if cost.doorbells is None else cost.doorbells / done,
+        copied_bytes_per_io=_copied(workload, peer),
+        instructions_per_io=both.get("instructions"),
+        counted_ios=series.counted_ios,
+    )
+
+
+def _idle_record(workload: Workload, peer: Peer, number: int) -> Record:
+    handover = handover_ns()
+    found, noise = idle.sample(peer.disks[: workload.volumes], peer.server_pids, IDLE_S)
+    return Record(
+        peer=peer.name,
+        store=peer.store,
+        loader=workload.loader,
+        workload="idle",
+        block_size=0,
+        depth=0,
+        volumes=workload.volumes,
+        round=number,
+        placement=placement(handover),
+        handover_ns=handover,
+        noise=noise,
+        seconds=IDLE_S,
+        iops=0,
+        bandwidth=0,
+        cpu_us_per_io=None,
+        idle=found,
+    )
