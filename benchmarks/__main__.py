@@ -26,7 +26,7 @@ from benchmarks.screen import Screen
 
 BUDGET_S, QUICK_BUDGET_S = 900.0, 120.0
 REPORT_S = 20.0  # of the budget, for what comes after the last sample
-NOTHING_MEASURED, INCOMPLETE, INTERRUPTED = 1, 3, 130
+FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
 
 
 def interruptible() -> None:
@@ -72,12 +72,12 @@ def report(path: Path, console: Console) -> None:
 
 def run(
     cells: list[Cell], limit: float, sample: float | None, console: Console
-) -> tuple[Results, bool]:
-    """What was measured, and whether a signal ended it."""
+) -> tuple[Results, int]:
+    """What was measured, and the exit status: whatever ends a run, its samples are kept."""
     interruptible()
     started = datetime.datetime.now().astimezone()
     machine = environment()
-    interrupted = False
+    status = 0
     with tempfile.TemporaryDirectory(prefix="ovs-bench-") as scratch:
         screen = Screen(console)
         runner = Runner(PEERS, Path(scratch), screen)
@@ -85,8 +85,12 @@ def run(
             with screen:
                 runner.run(cells, max(limit - REPORT_S, limit / 2), seconds=sample)
         except KeyboardInterrupt:
-            interrupted = True
+            status = INTERRUPTED
             runner.notes.append("interrupted")
+        except Exception as error:
+            status = FAILED
+            runner.notes.append(f"ended by an error: {error!r}")
+            console.print_exception()
     results = Results(
         started=started.isoformat(timespec="seconds"),
         command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
@@ -97,18 +101,18 @@ def run(
         notes=runner.notes,
         finished=runner.finished,
     )
-    return results, interrupted
+    return results, status or (0 if runner.finished else INCOMPLETE)
 
 
 def measure(
     cells: list[Cell], limit: float, sample: float | None, output: Path | None, console: Console
 ) -> int:
     """Measures, shows and writes; the exit status."""
-    results, interrupted = run(cells, limit, sample, console)
+    results, status = run(cells, limit, sample, console)
     show(results, console)
     if not results.records:
         console.print("[red]nothing was measured")
-        return INTERRUPTED if interrupted else NOTHING_MEASURED
+        return INTERRUPTED if status == INTERRUPTED else FAILED
     day = datetime.datetime.fromisoformat(results.started)
     path = output or RESULTS / f"{day:%Y-%m-%d-%H%M%S}.json"
     save(results, path)
@@ -116,9 +120,7 @@ def measure(
         save(results, RESULTS / "latest.json")
     console.print(f"results: {path}", highlight=False, soft_wrap=True)
     report(path, console)
-    if interrupted:
-        return INTERRUPTED
-    return 0 if results.finished else INCOMPLETE
+    return status
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -174,8 +176,8 @@ def main(
       python -m benchmarks --peer 'shm*' --peer 'FUSE*' --workload 'depth 1'
       python -m benchmarks --list
 
-    Exit codes: 0 done, 1 nothing measured, 2 wrong usage, 3 out of time before the last round,
-    130 interrupted.
+    Exit codes: 0 done, 1 failed or nothing measured, 2 wrong usage, 3 out of time before the last
+    round, 130 interrupted.
     """
     console = Console()
     console.width = max(console.width, 120)

@@ -188,6 +188,12 @@ def _wait(process: subprocess.Popen[bytes]) -> float:
     return (usage.ru_utime + usage.ru_stime) * 1e9
 
 
+def _failure(argv: Sequence[str], status: int, words: str) -> str:
+    """Its last words first: a table shows one line."""
+    last = (words.strip().splitlines() or ["it said nothing"])[-1]
+    return f"{argv[0]} ended with status {status}: {last}\n{shlex.join(argv)}\n{words}"
+
+
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, float]:
     """Standard output of a client and its CPU nanoseconds."""
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
@@ -199,8 +205,7 @@ def _run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, float]:
         text = out.read()
         if process.returncode:
             errors.seek(0)
-            words = f"{shlex.join(argv)}: status {process.returncode}"
-            raise LoadFailed(f"{words}\n{errors.read()}{text}")
+            raise LoadFailed(_failure(argv, process.returncode, errors.read() + text))
     return text, cpu
 
 

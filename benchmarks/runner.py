@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import SubprocessError
 from typing import Protocol
 
 from benchmarks import idle, measure
@@ -143,6 +144,9 @@ class Runner:
 
     def _start(self, stack: ExitStack, name: str, volumes: int) -> Peer | None:
         size = SIZE_BYTES if volumes == 1 else MANY_SIZE_BYTES
+        if name not in self._makers:
+            self._skip(name, "there is no such peer in this version")
+            return None
         try:
             with ExitStack() as starting:
                 peer = starting.enter_context(self._makers[name](volumes, size, self._scratch))
@@ -151,7 +155,7 @@ class Runner:
                     chunk = Workload("write", 1 << 20, 4)
                     measure.run(fill.command([disk], chunk, size >> 20, None), Target())
                 stack.push(starting.pop_all())
-        except (PeerUnavailable, NoLoad, LoadFailed) as reason:
+        except (PeerUnavailable, NoLoad, LoadFailed, OSError, SubprocessError) as reason:
             self._skip(name, str(reason))
             return None
         self.peers[name] = PeerInfo(peer.family, peer.variant, dict(peer.copies))
@@ -186,7 +190,7 @@ class Runner:
             return _Series(Usage(0, 0, 0, 0), 0, {}, None)
         program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
         start_up, started = self._start_up(workload, peer)
-        iops = _rate(program, disks, workload)
+        iops = 0.0 if program.TIMED else _rate(program, disks, workload)
         if not self._counting:
             return _Series(start_up, iops, {}, None)
         requests = max(1, int(iops * COUNT_S))
@@ -264,7 +268,7 @@ def _target(peer: Peer) -> Target:
 
 def _rate(program: LoadProgram, disks: Sequence[Disk], workload: Workload) -> float:
     """About how many requests per second it will be."""
-    requests = 64
+    requests = 512
     while True:
         command = program.command(disks, workload, requests, _PROBE_S)
         outcome = program.outcome(measure.run(command, Target())[0], workload, requests)

@@ -46,4 +46,6 @@ class Screen:
         self._progress.advance(self._task)
 
     def skipped(self, what: str, reason: str) -> None:
-        self._console.print(f"[yellow]skipped {what}: {reason.splitlines()[0]}", highlight=False)
+        self._console.print(
+            f"[yellow]skipped {what}: {reason.splitlines()[0]}", highlight=False, soft_wrap=True
+        )

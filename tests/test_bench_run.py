@@ -42,6 +42,8 @@ class Watcher:
 class Echo:
     """A loader that says what it was told, and is believed."""
 
+    TIMED = False
+
     def command(
         self, disks: Sequence[Disk], workload: Workload, requests: int, seconds: float | None
     ) -> Command:

@@ -62,6 +62,9 @@ class LoadFailed(Exception):
 class LoadProgram(Protocol):
     """A module of this package."""
 
+    TIMED: bool
+    """It can load for a time; otherwise the rate must be known to ask for so many requests."""
+
     def command(
         self, disks: Sequence[Disk], workload: Workload, requests: int, seconds: float | None
     ) -> Command:

@@ -23,6 +23,7 @@ from benchmarks.load import Command, LoadFailed, NoLoad, Outcome, Workload
 from benchmarks.peers import Disk
 from benchmarks.record import Latency
 
+TIMED = True
 CDF_POINTS = 200
 _PATTERNS = {
     "randread": ("--rw=randread",),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from benchmarks.load import Command, LoadFailed, NoLoad, Outcome, Workload
 from benchmarks.peers import Disk
 
+TIMED = False
 _OPTIONS = {"read": (), "write": ("-w",), "flush": ("-w", "--flush-interval=1")}
 
 
