@@ -51,7 +51,7 @@ class Load:
     def __str__(self) -> str:
         said = [self.kind]
         if self.rate is not None:
-            said.append(f"{quantity(self.rate)}/s offered")
+            said.append(f"{tick(self.rate)}/s offered")
         elif self.workload != "idle":
             said.append(f"depth {self.depth}")
         if self.volumes != 1:

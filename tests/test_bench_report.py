@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks import goals, record
 from benchmarks.record import Cost, PeerInfo, Record, Results, load
-from benchmarks.report import findings, plots, run, sections, tables
+from benchmarks.report import findings, lineplots, run, sections, tables
 from benchmarks.report.__main__ import main
 from benchmarks.report.markdown import BEGIN, END, NoRegion, markdown, updated
 from benchmarks.report.page import page
@@ -222,7 +222,7 @@ def test_a_peer_that_wins_is_named_first_by_how_much() -> None:
     )  # fmt: skip
     found = [(x.peer, x.figure, round(x.ratio, 2)) for x in findings.losses(run.Run(results))]
     assert found == [("qemu-nbd", "IOPS", 3.0), ("qemu-nbd", "CPU per I/O", 2.0)]
-    assert "3.00 M against 1.00 M /s of shm memory" in Page(page(results)).text
+    assert "3.00 M against 1.00 M/s of shm memory" in Page(page(results)).text
     assert "| IOPS: 4k read, depth 1 (qemu-img) | qemu-nbd | 3.0x |" in markdown(results)
 
 
@@ -282,7 +282,7 @@ def test_the_caption_names_the_winner_and_the_next_family() -> None:
     st.floats(1, 40),
 )
 def test_labels_are_moved_apart_and_keep_their_order(places: list[float], gap: float) -> None:
-    moved = plots.apart(places, gap, 0, 1000)
+    moved = lineplots.apart(places, gap, 0, 1000)
     assert len(moved) == len(places)
     for one, other in itertools.pairwise(moved):
         assert other - one >= gap * 0.999
@@ -292,8 +292,8 @@ def test_labels_are_moved_apart_and_keep_their_order(places: list[float], gap: f
 
 @given(st.floats(0, 1), st.floats(0, 1))
 def test_nines_rise_with_the_share(one: float, other: float) -> None:
-    assert plots.nines(min(one, other)) <= plots.nines(max(one, other))
-    assert plots.nines(0.99) == pytest.approx(2)
+    assert lineplots.nines(min(one, other)) <= lineplots.nines(max(one, other))
+    assert lineplots.nines(0.99) == pytest.approx(2)
 
 
 def test_sides_of_the_cost_sheet_are_the_medians() -> None:

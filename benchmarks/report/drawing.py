@@ -17,7 +17,7 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.report.run import FAMILIES
+from benchmarks.report.run import FAMILIES, Run
 
 matplotlib.use("svg")
 
@@ -27,54 +27,57 @@ WIDTH = 440
 _NAMES = ["ink", "muted", "line", "paper", *FAMILIES, "other", "bad"]
 COLOUR = {name: f"#01{number:02x}fe" for number, name in enumerate(_NAMES)}
 SMALL, TEXT = 10.5, 12.0
-_STYLE = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "report",
-    "font.size": TEXT,
-    "axes.edgecolor": COLOUR["line"],
-    "axes.labelcolor": COLOUR["muted"],
-    "axes.labelsize": SMALL,
-    "axes.linewidth": 0.8,
-    "text.color": COLOUR["ink"],
-    "xtick.color": COLOUR["line"],
-    "ytick.color": COLOUR["line"],
-    "xtick.labelcolor": COLOUR["muted"],
-    "ytick.labelcolor": COLOUR["muted"],
-    "xtick.labelsize": SMALL,
-    "ytick.labelsize": SMALL,
-    "xtick.major.size": 3,
-    "ytick.major.size": 3,
-    "grid.color": COLOUR["line"],
-    "grid.linewidth": 0.6,
-}
+matplotlib.rcParams.update(
+    {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "report",
+        "font.size": TEXT,
+        "axes.edgecolor": COLOUR["line"],
+        "axes.labelcolor": COLOUR["muted"],
+        "axes.labelsize": SMALL,
+        "axes.linewidth": 0.8,
+        "text.color": COLOUR["ink"],
+        "xtick.color": COLOUR["line"],
+        "ytick.color": COLOUR["line"],
+        "xtick.labelcolor": COLOUR["muted"],
+        "ytick.labelcolor": COLOUR["muted"],
+        "xtick.labelsize": SMALL,
+        "ytick.labelsize": SMALL,
+        "xtick.major.size": 3,
+        "ytick.major.size": 3,
+        "grid.color": COLOUR["line"],
+        "grid.linewidth": 0.6,
+    }
+)
 
 
 def panel(
     height: int, left: int, right: int, bottom: int = 34, top: int = 6
 ) -> tuple[Figure, Axes]:
     """An empty panel ``height`` pixels high with these margins around its axes."""
-    with matplotlib.rc_context(_STYLE):
-        figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none")
-        axes = figure.add_axes(
-            (
-                left / WIDTH,
-                bottom / height,
-                (WIDTH - left - right) / WIDTH,
-                (height - top - bottom) / height,
-            ),
-            facecolor="none",
-        )
+    figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, facecolor="none")
+    axes = figure.add_axes(
+        (
+            left / WIDTH,
+            bottom / height,
+            (WIDTH - left - right) / WIDTH,
+            (height - top - bottom) / height,
+        ),
+        facecolor="none",
+    )
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes
+
+
+def colour_of(run: Run, peer: str) -> str:
+    """The one of its family, everywhere."""
+    return COLOUR.get(run.family(peer), COLOUR["other"])
 
 
 def svg(figure: Figure, said: str) -> Markup:
     """The figure for a page; ``said``: what one sees in it, for those who do not."""
     out = io.StringIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(
-            out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<(metadata|style).*?</\1>|<!--.*?-->", "", text, flags=re.S)

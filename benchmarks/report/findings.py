@@ -82,7 +82,8 @@ class Loss:
     @property
     def said(self) -> str:
         """Both values, with the unit."""
-        return f"{quantity(self.value)} against {quantity(self.ours_value)} {self.unit}"
+        unit = self.unit if self.unit.startswith("/") else f" {self.unit}"
+        return f"{quantity(self.value)} against {quantity(self.ours_value)}{unit}"
 
 
 @dataclass(frozen=True)

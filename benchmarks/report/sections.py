@@ -10,11 +10,11 @@ from markupsafe import Markup
 
 from benchmarks.goals import FUSE_USUAL
 from benchmarks.record import Record
-from benchmarks.report import plots
-from benchmarks.report.findings import EVENTS, Tile
-from benchmarks.report.run import Group, Run, Value, cpu, iops, series
+from benchmarks.report import barplots, lineplots
+from benchmarks.report.findings import EVENTS, LEAST, Tile
+from benchmarks.report.run import NOISY, Group, Run, Value, cpu, iops, series
 from benchmarks.report.tables import Sheet, cost_sheet
-from benchmarks.units import Load, quantity
+from benchmarks.units import Load, quantity, tick, times
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,10 @@ def best_line(run: Run, groups: Sequence[Group]) -> str:
     family = run.family(winner)
     rival = next(((v, p) for v, p in others if run.family(p) != family), None)
     said = f"{winner} is first"
-    if rival:
-        said += f", {first / rival[0]:.1f}x {rival[1]}"
+    if rival and first < LEAST * rival[0]:
+        said += f", level with {rival[1]}"
+    elif rival:
+        said += f", {times(first / rival[0])} {rival[1]}"
     ceiling = next((v for v, p in ranked if run.family(p) == "null"), None)
     if ceiling:
         said += f"; null-co, which does no I/O, at {quantity(ceiling)}/s"
@@ -66,7 +68,7 @@ def rates(run: Run) -> list[Row]:
         row = rows.setdefault((load.loader, load.kind), Row(f"{load.kind}, {load.loader}", []))
         groups = run.at(load)
         caption = best_line(run, groups)
-        plot = plots.bars(run, groups, iops, "requests per second", f"{load}: {caption}")
+        plot = barplots.bars(run, groups, iops, "requests per second", f"{load}: {caption}")
         row.panels.append(Panel(_depth(load), plot, caption))
     return _gathered(list(rows.values()))
 
@@ -115,10 +117,10 @@ def latencies(run: Run) -> list[Row]:
             if (value := g.typical(iops)) and value < 0.97 * load.rate
         ]
         kept_up = f"Did not keep up: {'; '.join(behind)}." if behind else "All kept up."
-        title = f"{quantity(load.rate)} {load.kind}s per second offered, {load.loader}"
+        title = f"{tick(load.rate)} {load.kind}s per second offered, {load.loader}"
         panels = []
         if any(r.latency_cdf for g in groups for r in g.records):
-            plot = plots.latency_cdf(
+            plot = lineplots.latency_cdf(
                 run, groups, loud(run, groups, _quickness), f"{title}: distributions"
             )
             panels.append(
@@ -128,7 +130,7 @@ def latencies(run: Run) -> list[Row]:
                     "Left is fast, up is the tail. A thin line for each further round.",
                 )
             )
-        plot = plots.percentiles(run, groups, f"{title}: percentiles")
+        plot = barplots.percentiles(run, groups, f"{title}: percentiles")
         panels.append(Panel("p50 / p99 / p99.9 in us", plot, kept_up))
         rows.append(Row(title, panels))
     return rows
@@ -153,7 +155,7 @@ def costs(run: Run) -> list[Row]:
         groups = [g for g in run.at(load) if g.typical(cpu) is not None]
         if not groups:
             continue
-        plot = plots.cost_stacks(run, groups, "CPU microseconds per I/O", f"{load}: CPU per I/O")
+        plot = barplots.cost_stacks(run, groups, "CPU microseconds per I/O", f"{load}: CPU per I/O")
         row = rows.setdefault((load.loader, load.kind), Row(f"{load.kind}, {load.loader}", []))
         row.panels.append(Panel(_depth(load), plot))
     return list(rows.values())
@@ -162,7 +164,7 @@ def costs(run: Run) -> list[Row]:
 def goal_plot(found: Sequence[Tile]) -> Markup | None:
     """Every goal on one scale."""
     groups = [[t.figures[p] for p in ("near", "far") if p in t.figures] for t in found]
-    return plots.reached(groups, "the goals, and how far they were reached") if groups else None
+    return barplots.reached(groups, "the goals, and how far they were reached") if groups else None
 
 
 def sheets(run: Run) -> list[Sheet]:
@@ -190,7 +192,7 @@ def scaling(run: Run) -> list[Panel]:
             fixed = "" if by == "depth" else f", depth {one.depth} each"
             title = f"{one.kind} over {by}{fixed}, {one.loader}"
             unit = "requests in flight" if by == "depth" else "volumes in use at once"
-            plot = plots.lines(
+            plot = lineplots.lines(
                 run, lambda g, by=by: getattr(g.load, by), peers, loud(run, at), iops, unit,
                 "requests per second", title,
             )  # fmt: skip
@@ -203,7 +205,7 @@ def conditions(run: Run) -> list[Panel]:
     records = run.results.records
     panels = []
     if any(r.handover_ns is not None for r in records):
-        plot = plots.conditions(
+        plot = lineplots.conditions(
             records, lambda r: r.handover_ns, "nanoseconds, logarithmic", True,
             "hand-over time of each sample",
         )  # fmt: skip
@@ -215,7 +217,7 @@ def conditions(run: Run) -> list[Panel]:
             )
         )
     if records:
-        plot = plots.conditions(
+        plot = lineplots.conditions(
             records, lambda r: r.noise * 100, "percent of all CPU time", False,
             "CPU time that others used during each sample",
         )  # fmt: skip
@@ -223,7 +225,7 @@ def conditions(run: Run) -> list[Panel]:
             Panel(
                 "Noise: CPU time that neither client nor server used",
                 plot,
-                f"Samples from {plots.NOISY:.0%} on are crosses in the other plots.",
+                f"Samples from {NOISY:.0%} on are crosses in the other plots.",
             )
         )
     return panels
