@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -111,16 +112,11 @@ class client
 {
   public:
     client(const std::string &prefix, const std::string &volume)
-        : shared_(ipc::open_only, segment_name(prefix).c_str()),
+        : shared_(ipc::open_only, segment_name(prefix).c_str()), size_bytes_(size_of(volume)),
           buffers_(shared_), requests_{open(prefix, volume, reading, "request"),
                                        open(prefix, volume, writing, "request")},
           replies_{open(prefix, volume, reading, "reply"), open(prefix, volume, writing, "reply")}
     {
-        const std::uint64_t *size = shared_.find<std::uint64_t>(volume.c_str()).first;
-        if (!size) {
-            throw std::runtime_error("there is no volume " + volume);
-        }
-        size_bytes_ = *size;
         for (direction way : {reading, writing}) {
             threads_[way] = std::thread([this, way] { take_replies(way); });
         }
@@ -178,6 +174,16 @@ class client
     }
 
   private:
+    std::uint64_t
+    size_of(const std::string &volume)
+    {
+        const std::uint64_t *size = shared_.find<std::uint64_t>(volume.c_str()).first;
+        if (!size) {
+            throw std::runtime_error("there is no volume " + volume);
+        }
+        return *size;
+    }
+
     static queue
     open(const std::string &prefix, const std::string &volume, direction way, const char *what)
     {
@@ -215,9 +221,9 @@ class client
     }
 
     segment shared_;
+    std::uint64_t size_bytes_;
     buffer_cache buffers_;
     queue requests_[2], replies_[2];
-    std::uint64_t size_bytes_;
     std::thread threads_[2];
     std::mutex lock_;
     std::condition_variable finished_changed_;

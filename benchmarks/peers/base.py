@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 TOP = Path(__file__).resolve().parent.parent.parent
+TMPFS = Path("/dev/shm")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0
 
@@ -152,10 +153,9 @@ def scratch_directory(parent: Path) -> Iterator[Path]:
 
 def tmpfs_directory() -> AbstractContextManager[Path]:
     """For a peer whose memory store is a file."""
-    shared = Path("/dev/shm")
-    if not shared.is_dir():
-        raise PeerUnavailable(f"there is no {shared}")
-    return scratch_directory(shared)
+    if not TMPFS.is_dir():
+        raise PeerUnavailable(f"there is no {TMPFS}")
+    return scratch_directory(TMPFS)
 
 
 def sparse_file(path: Path, size_bytes: int) -> Path:

@@ -29,7 +29,14 @@ BUILD_TIMEOUT_S = 180.0
 def _build() -> None:
     if not Path("/usr/include/boost/interprocess").is_dir():
         raise PeerUnavailable("libboost-dev is not installed")
-    make = [need("make"), "--no-print-directory", "-s", "-C", str(TOP / "benchmarks/historical")]
+    make = [
+        need("make"),
+        "-j2",
+        "--no-print-directory",
+        "-s",
+        "-C",
+        str(TOP / "benchmarks/historical"),
+    ]
     try:
         done = subprocess.run(make, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S)
     except subprocess.TimeoutExpired:
