@@ -84,6 +84,13 @@ op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets)
     fuse_reply_none(req);
 }
 
+/* What is gone behind the kernel's back: it looks again then, and may create it. */
+static int
+stale(int rc)
+{
+    return rc == -ENOENT ? -ESTALE : rc;
+}
+
 static void
 reply_attributes(fuse_req_t req, struct ovsshm_mount *mount, struct mnt_node *node, int rc)
 {
@@ -92,7 +99,7 @@ reply_attributes(fuse_req_t req, struct ovsshm_mount *mount, struct mnt_node *no
         rc = mnt_resolve_node(mount, node, &st);
     }
     if (rc) {
-        fuse_reply_err(req, -rc);
+        fuse_reply_err(req, -stale(rc));
     } else {
         fuse_reply_attr(req, &st, MNT_VALID_S);
     }
@@ -355,7 +362,7 @@ op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     rc = rc ? rc : mnt_listing_create(mount, path, &listing);
     pthread_rwlock_unlock(&mount->names);
     if (rc) {
-        fuse_reply_err(req, -rc);
+        fuse_reply_err(req, -stale(rc));
         return;
     }
     fi->fh = (uintptr_t)listing;

@@ -219,30 +219,34 @@ zero_blocks(const struct access *access, uint64_t offset, uint64_t end, uint8_t 
     return 0;
 }
 
+/* Zeroes of any range; never a hole. */
+static int
+zero_part(const struct access *access, uint64_t offset, uint64_t end)
+{
+    if (offset == end || is_aligned(access, offset, end - offset)) {
+        return zero_blocks(access, offset, end, 0);
+    }
+    int64_t rc = patch(access, NULL, end - offset, offset, 0);
+    return rc < 0 ? (int)rc : 0;
+}
+
+/* Only what is whole pages can become a hole. */
 static int
 zero(const struct access *access, uint64_t offset, uint64_t end, uint8_t flags)
 {
+    uint64_t unit = access->block_bytes > MNT_BLOCK_BYTES ? access->block_bytes : MNT_BLOCK_BYTES;
     end = end < access->size_bytes ? end : access->size_bytes;
     if (offset >= end) {
         return 0;
     }
-    uint64_t first = align_down(access, offset + access->block_bytes - 1);
-    uint64_t last = end == access->size_bytes ? end : align_down(access, end);
-    int64_t rc = 0;
+    uint64_t first = offset + (unit - offset % unit) % unit;
+    uint64_t last = end == access->size_bytes ? end : end - end % unit;
     if (first >= last) {
-        rc = patch(access, NULL, end - offset, offset, 0);
-        return rc < 0 ? (int)rc : 0;
+        return zero_part(access, offset, end);
     }
-    if (offset < first) {
-        rc = patch(access, NULL, first - offset, offset, 0);
-    }
-    if (rc >= 0) {
-        rc = zero_blocks(access, first, last, flags);
-    }
-    if (rc >= 0 && last < end) {
-        rc = patch(access, NULL, end - last, last, 0);
-    }
-    return rc < 0 ? (int)rc : 0;
+    int rc = zero_part(access, offset, first);
+    rc = rc ? rc : zero_blocks(access, first, last, flags);
+    return rc ? rc : zero_part(access, last, end);
 }
 
 /* The extents from a block's start on; their number. */

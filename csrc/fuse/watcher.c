@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * A mount outlives its server's sudden death as a directory that only gives errors.  A shell waits
- * for the end of a pipe to us; when nothing was said before, it unmounts what is dead.
+ * for the end of a pipe to us; when nothing was said before, it unmounts what is dead.  It asks for
+ * what no cache of the kernel can answer: a server that is just dying still looks alive.
  */
 #define _GNU_SOURCE
 #include "mount.h"
@@ -16,7 +17,7 @@
 static const char *const script =
     "trap '' HUP INT TERM\n"
     "read -r word && exit 0\n"
-    "[ -d \"$1\" ] && exit 0\n"
+    "stat -f -- \"$1\" && exit 0\n"
     "if [ \"$2\" = helped ]; then exec fusermount3 -u -z -- \"$1\"; fi\n"
     "exec umount -l -c -- \"$1\"\n";
 
