@@ -20,7 +20,7 @@ NEAR_ALPHA, FAR_ALPHA = 0.9, 0.4
 CEILING = 1.25
 """null-co may be this much longer than the longest bar with I/O; what is over it is cut off."""
 
-_CHAR = 6.3  # a character of a name, in pixels, and some air
+_CHAR = 6.1  # a character of a name, in pixels, and some air
 _MARK = {"near": ("o", True), "far": ("o", False), None: ("D", True)}
 
 
@@ -56,8 +56,8 @@ class _Rows:
         axes.spines["bottom"].set_visible(False)
         for y, name in self.names:
             axes.text(
-                -6, y, name, ha="right", va="center_baseline", color=colour_of(self.run, name),
-                transform=_pixels_right_of_axes(axes),
+                -6, y, name, ha="right", va="center_baseline", fontsize=SMALL,
+                color=colour_of(self.run, name), transform=_pixels_right_of_axes(axes),
             )  # fmt: skip
         _quantity_axis(axes, title)
         return axes

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable, Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from benchmarks.record import Record
-from benchmarks.report.drawing import COLOUR, SMALL, TEXT, colour_of, panel, svg
-from benchmarks.report.run import Group, Run, Value
+from benchmarks.report.drawing import COLOUR, SMALL, colour_of, panel, svg
+from benchmarks.report.run import PLACEMENTS, Group, Run, Value
 from benchmarks.units import tick
 
 
@@ -97,67 +97,62 @@ def nines(fraction: float) -> float:
 
 
 def latency_cdf(run: Run, groups: Sequence[Group], loud: set[str], said: str) -> Markup:
-    """How many requests took no longer: each round a thin line, named peers strongly."""
-    figure, axes = panel(330, 44, 14, 36, 10)
+    """How many requests took no longer: of ``loud`` peers each round is a line, the middle one a
+    strong one with a name; of the others only the middle one, thin."""
+    figure, axes = panel(390, 44, 24, 36, 100)
     axes.set_xscale("log")
-    named: list[tuple[str, list[tuple[float, float]]]] = []
+    ends: list[tuple[float, float, str]] = []
     for group in groups:
-        strong = group.peer in loud
-        curves = [r.latency_cdf for r in group.records if r.latency_cdf]
-        for number, curve in enumerate(curves if strong else curves[:1]):
-            kept = [(us, nines(share)) for us, share in curve if us > 0 and share < 0.99999]
+        curves, middle = _curves(group)
+        named = group.peer in loud
+        for number, curve in enumerate(curves):
+            strong = number == middle and named
+            if number != middle and not named:
+                continue
+            xs = [us for us, _ in curve]
+            ys = [nines(share) for _, share in curve]
             axes.plot(
-                [us for us, _ in kept], [y for _, y in kept], color=colour_of(run, group.peer),
-                ls=_dash(run, group.peer), lw=1.5 if strong and number == 0 else 0.8,
-                alpha=(0.95 if number == 0 else 0.25) if strong else 0.25,
+                xs, ys, color=colour_of(run, group.peer), ls=_dash(run, group.peer),
+                lw=1.6 if strong else 0.8, alpha=0.95 if strong else 0.22,
             )  # fmt: skip
-            if strong and number == 0 and kept:
-                named.append((group.peer, kept))
+            if strong and curve:
+                ends.append((xs[-1], ys[-1], group.peer))
     levels = (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999)
-    axes.set_ylim(0, 4.3)
+    axes.set_ylim(0, max([4.0, *(y for _, y, _ in ends)]))
     axes.set_yticks([nines(level) for level in levels], [f"{level * 100:g}%" for level in levels])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     axes.set_xlabel("microseconds, logarithmic")
     axes.grid(axis="y")
-    _name_curves(run, axes, named)
+    _name_tops(run, axes, ends)
     return svg(figure, said)
 
 
-def _name_curves(
-    run: Run, axes: Axes, named: Sequence[tuple[str, list[tuple[float, float]]]]
-) -> None:
-    """Each name beside its curve, where it covers the least of the others."""
-    points = {peer: axes.transData.transform(curve) for peer, curve in named}
-    taken: list[tuple[float, float, float, float]] = []
-    for peer, own in sorted(points.items(), key=lambda item: item[1][0][0]):
-        width = len(peer) * 6.3
-        best: tuple[float, tuple[float, float, float, float]] | None = None
-        for px, py in own:
-            for left in (px + 7, px - 7 - width):
-                box = (left, py - 7, left + width, py + 7)
-                if box[0] < axes.bbox.x0 or box[2] > axes.bbox.x1:
-                    continue
-                if box[1] < axes.bbox.y0 + 4 or box[3] > axes.bbox.y1:
-                    continue
-                crossed = sum(_inside(p, box) for curve in points.values() for p in curve)
-                clash = sum(_overlap(box, other) for other in taken)
-                cost = crossed + 100.0 * clash
-                if best is None or cost < best[0]:
-                    best = (cost, box)
-        if best is None:
-            continue
-        taken.append(best[1])
-        x, y = axes.transData.inverted().transform((best[1][0], best[1][1] + 7))
-        axes.text(x, y, peer, va="center_baseline", fontsize=TEXT, color=colour_of(run, peer))
+def _curves(group: Group) -> tuple[list[list[tuple[float, float]]], int]:
+    """The rounds' distributions, and which of them has the median p99 of the first placement."""
+    known = [r for r in group.records if r.latency_cdf and r.latency_us]
+    known.sort(key=lambda r: (PLACEMENTS.index(r.placement), r.latency_us and r.latency_us.p99))
+    first = [r for r in known if r.placement == known[0].placement]
+    curves = [
+        [(us, share) for us, share in r.latency_cdf or () if us > 0 and share < 0.99999]
+        for r in known
+    ]
+    return curves, (len(first) - 1) // 2
 
 
-def _inside(point: Sequence[float], box: tuple[float, float, float, float]) -> bool:
-    return box[0] <= point[0] <= box[2] and box[1] <= point[1] <= box[3]
-
-
-def _overlap(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
-    return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
+def _name_tops(run: Run, axes: Axes, ends: list[tuple[float, float, str]]) -> None:
+    """Names above the upper ends of curves, moved apart, each with a hair to its curve."""
+    ends = sorted(ends)
+    at = [axes.transData.transform((x, y))[0] for x, y, _ in ends]
+    places = apart(at, 16, axes.bbox.x0, axes.bbox.x1)
+    for (x, y, peer), place in zip(ends, places, strict=True):
+        axes.annotate(
+            peer, (x, y), ((place - axes.bbox.x0) / axes.bbox.width, 1.06),
+            textcoords="axes fraction", rotation=35, rotation_mode="anchor", ha="left",
+            va="center_baseline", fontsize=SMALL + 0.5, color=colour_of(run, peer),
+            arrowprops={"arrowstyle": "-", "color": COLOUR["muted"], "lw": 0.4, "shrinkA": 0,
+                        "relpos": (0, 0)},
+        )  # fmt: skip
 
 
 def conditions(records: Iterable[Record], of: Value, title: str, log: bool, said: str) -> Markup:
@@ -172,6 +167,7 @@ def conditions(records: Iterable[Record], of: Value, title: str, log: bool, said
         )  # fmt: skip
     if log:
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_minor_locator(NullLocator())
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     else:

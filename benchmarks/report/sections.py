@@ -127,7 +127,8 @@ def latencies(run: Run) -> list[Row]:
                 Panel(
                     "Share of requests that took no longer",
                     plot,
-                    "Left is fast, up is the tail. A thin line for each further round.",
+                    "Left is fast, up is the tail. Strong: the round with the median p99; thin: "
+                    "further rounds, and other variants.",
                 )
             )
         plot = barplots.percentiles(run, groups, f"{title}: percentiles")
