@@ -319,7 +319,7 @@ BAD_EXTENTS = [
     [None],
     [Extent("x")],
     [(1, 2, 3, 4)],
-    (Extent(1 // number) for number in (0, 1)),
+    pytest.param((Extent(1 // number) for number in (0, 1)), id="raises"),
 ]
 
 

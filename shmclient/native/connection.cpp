@@ -11,6 +11,7 @@
 
 #include <openvstorage/shm.h>
 
+#include "construct.hpp"
 #include "control.hpp"
 #include "convert.hpp"
 #include "origin.hpp"
@@ -213,6 +214,7 @@ Threads: any; calls take turns.  The GIL is released while a call waits, and Ctr
 Errors: OSError by errno with the server's reason: FileNotFoundError, FileExistsError,
 PermissionError (also to shrink), EBUSY, EINVAL, ENAMETOOLONG, ENOSPC; EOPNOTSUPP: the store cannot;
 ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the child after fork().)");
+    require_init(cls);
     bind_closing(cls, "Close it; a call that is under way ends by itself.  Again is fine.");
     cls.def(py::init<std::optional<py::str>>(), arg("socket") = py::none(),
             "Connect to the server at a socket's path; see shmclient.connect().")

@@ -42,14 +42,6 @@ template <> struct type_caster<Count> {
 };
 } // namespace pybind11::detail
 
-/* Only C++ makes instances of this class: Python's own way would leave them without an object. */
-inline void forbid_construction(py::handle cls)
-{
-    auto *type = reinterpret_cast<PyTypeObject *>(cls.ptr());
-    type->tp_new = nullptr;
-    PyType_Modified(type);
-}
-
 /* The OSError of an errno: FileNotFoundError, PermissionError, ... */
 py::object make_os_error(int error, const char *reason);
 [[noreturn]] void raise_os_error(int error, const char *reason);

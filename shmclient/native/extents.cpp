@@ -6,6 +6,7 @@
 
 #include <pybind11/stl.h>
 
+#include "construct.hpp"
 #include "records.hpp"
 #include "turns.hpp"
 #include "volume.hpp"

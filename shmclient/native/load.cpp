@@ -9,6 +9,7 @@
 
 #include <pybind11/stl.h>
 
+#include "construct.hpp"
 #include "convert.hpp"
 #include "volume.hpp"
 #include "wait.hpp"
@@ -218,10 +219,12 @@ std::unique_ptr<Run> make_run(Volume &volume, Count read_percent, bool random, C
 void bind_histogram(py::module_ &m)
 {
     using py::arg;
-    py::class_<Histogram>(m, "LatencyHistogram",
-                          "Latencies in nanoseconds, counted in buckets: right within 0.4 %.\n\n"
-                          "Threads: one at a time.")
-        .def(py::init<>())
+    py::class_<Histogram> cls(
+        m, "LatencyHistogram",
+        "Latencies in nanoseconds, counted in buckets: right within 0.4 %.\n\n"
+        "Threads: one at a time.");
+    require_init(cls);
+    cls.def(py::init<>())
         .def(
             "add", [](Histogram &self, Count latency_ns) { self.add(latency_ns.value); },
             arg("latency_ns"), "Count one.")
@@ -247,7 +250,7 @@ void bind_load(py::module_ &m)
 {
     using py::arg;
     bind_histogram(m);
-    py::class_<Run>(m, "Load", R"(A load on a volume, made without Python in its way.
+    py::class_<Run> cls(m, "Load", R"(A load on a volume, made without Python in its way.
 
 depth requests of block_bytes are in flight, each replaced by another when it has completed:
 read_percent of them are reads, the others writes.  random: anywhere in the range, by the seed;
@@ -257,8 +260,9 @@ default the whole volume.
 Takes the volume over: it is closed for others, and ends with the load.  Its arena must have
 room for depth buffers of block_bytes, or twice that for reads and writes, else OSError ENOMEM.
 
-Threads: run() in one; stop() and the numbers of reads and writes in any, also while it runs.)")
-        .def(py::init(&make_run), arg("volume"), py::kw_only(), arg("read_percent") = 100,
+Threads: run() in one; stop() and the numbers of reads and writes in any, also while it runs.)");
+    require_init(cls);
+    cls.def(py::init(&make_run), arg("volume"), py::kw_only(), arg("read_percent") = 100,
              arg("random") = true, arg("block_bytes") = 4096, arg("depth") = 1,
              arg("offset_bytes") = 0, arg("length_bytes") = py::none(),
              arg("seed") = 0)

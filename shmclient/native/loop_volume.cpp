@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "construct.hpp"
 #include "control.hpp"
 #include "convert.hpp"
 #include "fastcall.hpp"
@@ -244,6 +245,7 @@ LoopVolumeClass bind_loop_volume(py::module_ &m)
 {
     LoopVolumeClass cls(m, "LoopVolume", "What shmclient.aio.Volume is made of.");
     cls.def(py::init<Volume &, py::object>(), py::arg("volume"), py::arg("loop"));
+    require_init(cls);
     bind_open_volume(cls);
     cls.def("close", &LoopVolume::close);
     cls.def_property_readonly("closed", &LoopVolume::closed, "Has it been closed?");

@@ -3,6 +3,7 @@
  * Python binding of <openvstorage/shm.h>: converts, releases the GIL, calls C.
  *
  *     convert, memory, fastcall     arguments and results
+ *     construct                     who makes instances
  *     gil, wait, origin             threads, signals, fork()
  *     records, requests, buffer     Python's view of C's structs and memory
  *     session, request, turns       an open volume, what is in flight, who waits for it

@@ -2,6 +2,7 @@
 /* Records: plain C structs as read-only Python objects. */
 #include "records.hpp"
 
+#include "construct.hpp"
 #include "convert.hpp"
 
 namespace {
@@ -62,6 +63,7 @@ public:
     template <class Make> RecordBinder &constructor(Make make)
     {
         cls_.def(py::init(make));
+        require_init(cls_);
         constructible_ = true;
         return *this;
     }

@@ -8,6 +8,7 @@
 
 #include <pybind11/stl.h>
 
+#include "construct.hpp"
 #include "control.hpp"
 #include "wait.hpp"
 
