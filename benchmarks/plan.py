@@ -7,6 +7,7 @@ loads have those a reader would choose between.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
@@ -32,11 +33,12 @@ MEMORY = (
 FILES = ("shm file", "FUSE file*", "qsd FUSE file", "nbdkit file", "plain file")
 EVERYBODY = ("null-co", "shm null", *MEMORY, *FILES)
 CHOICE = ("null-co", *STARS, "shm file", "FUSE file direct", "vhost-user-blk", "qemu-nbd")
-FIO = (*STARS, "shm memory *", "FUSE memory *", "qemu-nbd", *FILES)
+FIO = (*STARS, "shm memory events", "FUSE memory *", "shm file", "FUSE file direct", "plain file")
 FIO_CHOICE = (*STARS, "shm file", "FUSE file direct", "plain file")
 DURABLE = ("shm file", "FUSE file direct", "qsd FUSE file", "nbdkit file", "plain file")
 MANY = ("shm memory", "FUSE memory direct", "nbdkit memory")
 QUICK = ("null-co", *STARS, "shm memory events", "FUSE memory direct one CPU", "historical")
+QUICK += ("FUSE memory direct ST",)
 QUICK += ("shm file", "FUSE file direct", "FUSE file direct one CPU")
 
 KIB = 1 << 10
@@ -94,6 +96,10 @@ def resolved(cells: Iterable[Cell], registry: Sequence[str]) -> list[Cell]:
     ]
 
 
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"[\w./-]+", text))
+
+
 def chosen(
     cells: Iterable[Cell], peers: Sequence[str], workloads: Sequence[str], rounds: int | None
 ) -> list[Cell]:
@@ -106,7 +112,7 @@ def chosen(
             if not peers or any(fnmatchcase(name, pattern) for pattern in peers)
         )
         wanted = not workloads or any(
-            set(words.split()) <= set(str(cell.workload).split()) for words in workloads
+            _words(words) <= _words(str(cell.workload)) for words in workloads
         )
         if names and wanted:
             found.append(replace(cell, peers=names, rounds=rounds or cell.rounds))

@@ -23,6 +23,7 @@ from benchmarks.load import Workload
 from benchmarks.record import Record
 from benchmarks.runner import Cell, Runner
 from benchmarks.screen import Screen
+from benchmarks.units import Load
 
 OURS = "shm Python"
 MODELS = ("PARALLEL", "SERIALIZE_REQUESTS", "SERIALIZE_ALL_REQUESTS", "SERIALIZE_CONNECTIONS")
@@ -47,7 +48,7 @@ def ratios(records: list[Record]) -> list[str]:
         for place in ("near", "far"):
             by_peer: dict[str, list[float]] = {}
             for one in records:
-                if summary.workload(one) == workload and one.placement == place:
+                if Load.of(one) == workload.load and one.placement == place:
                     by_peer.setdefault(one.peer, []).append(one.iops)
             middles = {peer: statistics.median(iops) for peer, iops in by_peer.items()}
             nbdkit = {peer: middle for peer, middle in middles.items() if "nbdkit" in peer}

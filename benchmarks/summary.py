@@ -9,20 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from rich.table import Table
 
 from benchmarks.goals import Figure
-from benchmarks.load import Workload
 from benchmarks.record import Record
-
-
-def workload(record: Record) -> Workload:
-    """The load of a sample."""
-    return Workload(
-        record.workload,
-        record.block_size,
-        record.depth,
-        record.loader,
-        record.volumes,
-        record.rate,
-    )
+from benchmarks.units import Load, quantity
 
 
 def spread(values: Sequence[float], digits: int = 0) -> str:
@@ -40,12 +28,13 @@ def rates(records: Sequence[Record], baseline: str | None = None) -> Table:
     """A row per load and peer; ``baseline``: the peer the last column compares with."""
     table = Table(title="median (lowest-highest); us, switches and system calls per request")
     table.add_column("peer", no_wrap=True)
-    headings = ["requests/s", "p99 us", "client us", "server us", "switches", "calls"]
+    table.add_column("requests/s", justify="right", no_wrap=True)
+    headings = ["p99 us", "client us", "server us", "switches", "calls"]
     for heading in headings + ([f"{baseline} is"] if baseline else []):
         table.add_column(heading, justify="right")
     records = [one for one in records if one.cpu_us_per_io]
-    for load in dict.fromkeys(map(workload, records)):
-        rows = [one for one in records if workload(one) == load]
+    for load in dict.fromkeys(map(Load.of, records)):
+        rows = [one for one in records if Load.of(one) == load]
         table.add_row(f"[bold]{load}")
         reference = [one.iops for one in rows if one.peer == baseline]
         for peer in dict.fromkeys(one.peer for one in rows):
@@ -56,7 +45,8 @@ def rates(records: Sequence[Record], baseline: str | None = None) -> Table:
                 ratio = f"{statistics.median(reference) / statistics.median(iops):.1f}x"
             table.add_row(
                 f"  {peer}",
-                spread(iops),
+                f"{quantity(statistics.median(iops))} "
+                f"({quantity(min(iops))}-{quantity(max(iops))})",
                 _median(of_peer, lambda one: one.latency_us and one.latency_us.p99, 1),
                 _median(of_peer, lambda one: one.cpu_us_per_io and one.cpu_us_per_io.client, 2),
                 _median(of_peer, lambda one: one.cpu_us_per_io and one.cpu_us_per_io.server, 2),

@@ -28,11 +28,11 @@ sys.path[:0] = [str(TOP), str(TOP / "tests")]
 from guest import Guest  # noqa: E402
 from guest.image import guest_image  # noqa: E402
 
-from benchmarks import summary  # noqa: E402
 from benchmarks.load import Workload  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.runner import Cell, Runner  # noqa: E402
 from benchmarks.screen import Screen  # noqa: E402
+from benchmarks.units import Load  # noqa: E402
 
 OVS_QEMU = str(TOP / "build/qemu/ovs-qemu")
 VOLUME = "openvstorage:demo"
@@ -196,9 +196,7 @@ def race(page: Page, scratch: Path) -> list[Result]:
     for load, workload in LOADS.items():
         for racer, peer in RACERS.items():
             samples = [
-                one
-                for one in runner.records
-                if one.peer == peer and summary.workload(one) == workload
+                one for one in runner.records if one.peer == peer and Load.of(one) == workload.load
             ]
             if samples:  # a peer that cannot run here has been named
                 iops = statistics.median(one.iops for one in samples)

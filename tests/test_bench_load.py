@@ -75,14 +75,15 @@ def fio_output(read: dict[int, int], write: dict[int, int]) -> str:
         done = sum(bins.values())
         return {"total_ios": done, "runtime": 500 if done else 0, "lat_ns": {"bins": bins}}
 
-    job = {"error": 0, "read": direction(read), "write": direction(write)}
+    cpu = {"usr_cpu": 30.0, "sys_cpu": 10.0, "job_runtime": 500}
+    job = {"error": 0, **cpu, "read": direction(read), "write": direction(write)}
     return "a warning\n" + json.dumps({"jobs": [job]}, indent=1) + "\n"
 
 
 def test_reads_and_writes_of_fio_are_one_distribution() -> None:
     text = fio_output({1000: 98, 2000: 1}, {9000: 1})
     found = fio.outcome(text, Workload("randrw", 4096, 1, "fio"), 0)
-    assert (found.requests, found.iops) == (100, 200)
+    assert (found.requests, found.iops, found.client_ns) == (100, 200, 0.2e9)
     assert found.latency_us is not None
     assert (found.latency_us.p50, found.latency_us.p99, found.latency_us.p999) == (1, 2, 9)
     assert found.latency_cdf is not None

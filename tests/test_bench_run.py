@@ -197,8 +197,8 @@ def test_every_name_in_the_plan_is_a_peer_and_figures_have_five_rounds() -> None
 
 def test_loads_are_chosen_by_words_and_peers_by_pattern() -> None:
     cells = plan.resolved(plan.full(), ["shm memory", "null-co", "FUSE memory direct"])
-    found = plan.chosen(cells, ["*m memory"], ["4k read depth 32"], 7)
-    assert [str(cell.workload) for cell in found] == ["qemu-img 4k read depth 32"]
+    found = plan.chosen(cells, ["*m memory"], ["4k read 32 qemu-img"], 7)
+    assert [str(cell.workload) for cell in found] == ["4k read, depth 32 (qemu-img)"]
     assert (found[0].peers, found[0].rounds) == (("shm memory",), 7)
     assert not plan.chosen(cells, ["nobody"], [], None)
 
@@ -208,7 +208,7 @@ def test_loads_are_chosen_by_words_and_peers_by_pattern() -> None:
 
 def test_list_and_wrong_usage() -> None:
     listed = run([*BENCHMARKS, "--list", "--quick"], cwd=TOP).stdout
-    assert "qemu-img 4k read depth 32" in listed
+    assert "4k read, depth 32 (qemu-img)" in listed
     assert "shm memory" in listed
     for options in (["--workload", "no such"], ["--rounds", "0"], ["--budget", "-1"]):
         assert run([*BENCHMARKS, *options], cwd=TOP, check=False).returncode == 2
@@ -218,7 +218,7 @@ def test_list_and_wrong_usage() -> None:
 def test_two_peers_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "run.json"
     options = ["--peer", "shm memory", "--peer", "plain file", "--rounds", "2", "--sample", "0.1"]
-    options += ["--workload", "qemu-img 4k read depth 32", "--workload", "fio 4k openloop 5,000/s"]
+    options += ["--workload", "qemu-img 4k read 32", "--workload", "fio 4k 5.00 k/s"]
     done = run([*BENCHMARKS, *options, "--output", str(out)], cwd=TOP, timeout=120)
     found = record.load(out)
     schema = json.loads(record.SCHEMA_FILE.read_text())
@@ -238,13 +238,13 @@ def test_two_peers_end_to_end(tmp_path: Path) -> None:
     for one in found.records:
         assert one.iops > 0
         assert one.cpu_us_per_io is not None
-    assert "qemu-img 4k read depth 32" in done.stdout
+    assert "4k read, depth 32 (qemu-img)" in done.stdout
 
 
 @pytest.mark.qemu
 def test_an_interrupted_run_writes_what_it_has(tmp_path: Path) -> None:
     out = tmp_path / "run.json"
-    options = ["--peer", "null-co", "--workload", "qemu-img 4k read depth 1", "--rounds", "9999"]
+    options = ["--peer", "null-co", "--workload", "qemu-img 4k read 1", "--rounds", "9999"]
     argv = [*BENCHMARKS, *options, "--sample", "0.02", "--output", str(out)]
     with subprocess.Popen(argv, cwd=TOP, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from benchmarks.peers import Disk
 from benchmarks.record import Latency, Loader, WorkloadName
+from benchmarks.units import Load
 
 
 @dataclass(frozen=True)
@@ -22,13 +23,14 @@ class Workload:
     volumes: int = 1
     rate: float | None = None
 
+    @property
+    def load(self) -> Load:
+        """As the records of it are grouped and titled."""
+        shape = (self.block_size, self.depth, self.volumes, self.rate)
+        return Load(self.loader, self.name, *shape)
+
     def __str__(self) -> str:
-        if self.name == "idle":
-            return f"{self.volumes} idle volumes"
-        size = f"{self.block_size >> 20}M" if self.block_size >= 1 << 20 else "{}k"
-        words = [self.loader, size.format(self.block_size >> 10), self.name]
-        words.append(f"depth {self.depth}" if self.rate is None else f"{self.rate:,.0f}/s")
-        return " ".join(words) + (f" x {self.volumes} volumes" if self.volumes > 1 else "")
+        return str(self.load)
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Outcome:
     seconds: float
     latency_us: Latency | None = None
     latency_cdf: list[tuple[float, float]] | None = None
+    client_ns: float | None = None
+    """CPU of the client without its start, where the loader knows it."""
 
     @property
     def iops(self) -> float:

@@ -83,7 +83,9 @@ def outcome(output: str, workload: Workload, requests: int) -> Outcome:
         histogram = sum((_bins(one["lat_ns"]) for one in directions), Counter())
     if workload.rate is not None:
         histogram = expected(histogram, 1e9 * workload.volumes / workload.rate)
-    return Outcome(count, seconds, percentiles(histogram), cdf(histogram))
+    busy = (job["usr_cpu"] + job["sys_cpu"]) / 100  # of the run time of all volumes
+    client_ns = busy * job["job_runtime"] * 1e6
+    return Outcome(count, seconds, percentiles(histogram), cdf(histogram), client_ns)
 
 
 def _bins(latency: Mapping[str, Any]) -> Histogram:
