@@ -27,7 +27,8 @@ MEMORY = (
     "FUSE memory *",
     "qsd FUSE",
     "qemu-nbd",
-    "vhost-user-blk",
+    "vhost-user-blk*",
+    "nbdkit python",
     "historical",
 )
 FILES = ("shm file", "FUSE file*", "qsd FUSE file", "nbdkit file", "plain file")

@@ -39,7 +39,7 @@ def _plugin(plugin: str, image: Path, size_bytes: int, model: str) -> list[str]:
     if plugin == "python":
         script = str(TOP / "benchmarks/nbdkit_memory.py")
         return ["python", script, f"size={size_bytes}", f"model={model}"]
-    return [plugin, str(size_bytes)]
+    return [plugin, str(size_bytes), "allocator=malloc"]
 
 
 @contextmanager
