@@ -99,7 +99,7 @@ def nines(fraction: float) -> float:
 def latency_cdf(run: Run, groups: Sequence[Group], loud: set[str], said: str) -> Markup:
     """How many requests took no longer: of ``loud`` peers each round is a line, the middle one a
     strong one with a name; of the others only the middle one, thin."""
-    figure, axes = panel(390, 44, 24, 36, 100)
+    figure, axes = panel(390, 44, 76, 36, 100)
     axes.set_xscale("log")
     ends: list[tuple[float, float, str]] = []
     for group in groups:
@@ -144,7 +144,7 @@ def _name_tops(run: Run, axes: Axes, ends: list[tuple[float, float, str]]) -> No
     """Names above the upper ends of curves, moved apart, each with a hair to its curve."""
     ends = sorted(ends)
     at = [axes.transData.transform((x, y))[0] for x, y, _ in ends]
-    places = apart(at, 16, axes.bbox.x0, axes.bbox.x1)
+    places = apart(at, 22, axes.bbox.x0, axes.bbox.x1 + 10)
     for (x, y, peer), place in zip(ends, places, strict=True):
         axes.annotate(
             peer, (x, y), ((place - axes.bbox.x0) / axes.bbox.width, 1.06),
