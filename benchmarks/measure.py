@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,10 @@ EVENTS = {
     "wakeups": ["-e", "sched:sched_waking"],
     "instructions": ["-e", "instructions"],
 }
+
+
+class NotCounted(Exception):
+    """perf, which counted before, does not; the text has the command."""
 
 
 @dataclass(frozen=True)
@@ -152,19 +156,26 @@ def _counting_servers(pids: Sequence[int], names: Sequence[str]) -> Iterator[dic
         argv += [f"--control=fd:{control},{ack_far}", *_perf_words(names)]
         argv += ["-p", ",".join(map(str, pids))]
         quiet = subprocess.DEVNULL
-        perf = subprocess.Popen(
-            argv, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=(control, ack_far)
-        )
         try:
+            perf = subprocess.Popen(
+                argv, stdin=quiet, stdout=quiet, stderr=quiet, pass_fds=(control, ack_far)
+            )
+        finally:
             os.close(control)
             os.close(ack_far)
-            to_perf.write(b"enable\n")
-            from_perf.read(4)  # "ack\n": it counts
+        try:
+            with suppress(BrokenPipeError):  # its end is seen by the next line
+                to_perf.write(b"enable\n")
+            if not select.select([from_perf], [], [], 20)[0] or not from_perf.read(4):
+                raise NotCounted(f"{shlex.join(argv)} did not begin to count")
             yield counts
         finally:
             perf.send_signal(signal.SIGINT)
             perf.wait(20)
-        counts.update(_parse(names, out.read()))
+        found = _parse(names, out.read())
+        if len(found) < len(names):
+            raise NotCounted(f"{shlex.join(argv)} did not count")
+        counts.update(found)
 
 
 # ---- a run ----
@@ -222,7 +233,8 @@ def run(command: Command, target: Target) -> tuple[str, Usage]:
 
 
 def count(command: Command, target: Target) -> tuple[str, dict[str, Cost]]:
-    """Output and counted events of a client, by the keys of EVENTS that there are; slows down."""
+    """Output and counted events of a client, by the keys of EVENTS that there are; slows down.
+    Raises LoadFailed, NotCounted."""
     names = countable()[0]
     if not names:
         return _run(command.argv, command.env)[0], {}

@@ -86,7 +86,7 @@ class Runner:
         self._scratch = scratch
         self._watcher = watcher
         self._counting = counting
-        self._start_ups: dict[tuple[str, str, int], tuple[Usage, Mapping[str, Cost]]] = {}
+        self._start_ups: dict[tuple[str, str, int], Usage] = {}
 
     def run(
         self,
@@ -189,28 +189,41 @@ class Runner:
                 raise NoLoad("no disk for QEMU")
             return _Series(Usage(0, 0, 0, 0), 0, {}, None)
         program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
-        start_up, started = self._start_up(workload, peer)
+        start_up = self._start_up(workload, peer)
         iops = 0.0 if program.TIMED else _rate(program, disks, workload)
-        if not self._counting:
-            return _Series(start_up, iops, {}, None)
-        requests = max(1, int(iops * COUNT_S))
-        output, counts = measure.count(
-            program.command(disks, workload, requests, COUNT_S), _target(peer)
-        )
-        outcome = program.outcome(output, workload, requests)
-        per_io = {name: _per_io(cost, started[name], outcome) for name, cost in counts.items()}
-        return _Series(start_up, iops, per_io, outcome.requests if per_io else None)
+        series = _Series(start_up, iops, {}, None)
+        if self._counting:
+            self._count(workload, peer, series)
+        return series
 
-    def _start_up(self, workload: Workload, peer: Peer) -> tuple[Usage, Mapping[str, Cost]]:
+    def _count(self, workload: Workload, peer: Peer, series: _Series) -> None:
+        """A pass that counts, less what the loader costs from start to end without its load."""
+        program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
+        requests = max(1, int(series.iops * COUNT_S))
+        one, many = (
+            program.command(disks, workload, 1, None),
+            program.command(disks, workload, requests, COUNT_S),
+        )
+        try:
+            _, started = measure.count(one, _target(peer))
+            output, counts = measure.count(many, _target(peer))
+        except measure.NotCounted as reason:
+            self.notes.append(f"not counted: {peer.name}, {workload}: {reason}")
+            return
+        outcome = program.outcome(output, workload, requests)
+        series.counted = {
+            name: _per_io(cost, started[name], outcome) for name, cost in counts.items()
+        }
+        series.counted_ios = outcome.requests if counts else None
+
+    def _start_up(self, workload: Workload, peer: Peer) -> Usage:
         """What the loader costs from start to end without its load: that of one request."""
         key = (peer.name, workload.loader, workload.volumes)
         if key not in self._start_ups:
             disks = peer.disks[: workload.volumes]
             command = PROGRAMS[workload.loader].command(disks, workload, 1, None)
             runs = [measure.run(command, _target(peer))[1] for _ in range(2)]
-            usage = min(runs, key=lambda one: one.client_ns + one.server_ns)
-            counts = measure.count(command, _target(peer))[1] if self._counting else {}
-            self._start_ups[key] = usage, counts
+            self._start_ups[key] = min(runs, key=lambda run: run.client_ns + run.server_ns)
         return self._start_ups[key]
 
     # ---- the rounds ----

@@ -167,3 +167,12 @@ input()
         server.communicate(b"\n")
     assert 5000 <= counts.server < 6000
     assert counts.client < 5000
+
+
+def test_a_server_that_is_gone_is_not_counted_as_zero() -> None:
+    if not measure.countable()[0]:
+        pytest.skip("; ".join(measure.countable()[1]))
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait(10)
+    with pytest.raises(measure.NotCounted):
+        measure.count(calls(0), Target((gone.pid,)))

@@ -20,6 +20,7 @@ from benchmarks.peers import PEERS, Disk, Peer, PeerUnavailable, QemuDisk
 from benchmarks.runner import Cell, Runner
 
 BENCHMARKS = [sys.executable, "-m", "benchmarks"]
+OPEN = Workload("openloop", 4096, 64, "fio", rate=5000)
 READ, WRITE = Workload("read", 4096, 1), Workload("write", 4096, 1)
 
 
@@ -218,7 +219,7 @@ def test_list_and_wrong_usage() -> None:
 def test_two_peers_end_to_end(tmp_path: Path) -> None:
     out = tmp_path / "run.json"
     options = ["--peer", "shm memory", "--peer", "plain file", "--rounds", "2", "--sample", "0.1"]
-    options += ["--workload", "qemu-img 4k read 32", "--workload", "fio 4k 5.00 k/s"]
+    options += ["--workload", "qemu-img 4k read 32", "--workload", str(OPEN)]
     done = run([*BENCHMARKS, *options, "--output", str(out)], cwd=TOP, timeout=120)
     found = record.load(out)
     schema = json.loads(record.SCHEMA_FILE.read_text())
