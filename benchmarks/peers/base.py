@@ -115,6 +115,14 @@ def _wait_until(
         time.sleep(0.01)
 
 
+def listening(socket: Path) -> bool:
+    """There is a moment when the file is there and nobody listens yet. Connects to nobody."""
+    accepting = "00010000"  # __SO_ACCEPTCON
+    sockets = Path("/proc/net/unix").read_text(errors="replace").splitlines()
+    words = (line.split() for line in sockets if line.endswith(f" {socket}"))
+    return any(one[3] == accepting for one in words)
+
+
 @contextmanager
 def running(
     argv: list[str],

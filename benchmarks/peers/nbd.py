@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 from benchmarks.peers.base import (
@@ -17,6 +18,7 @@ from benchmarks.peers.base import (
     Peer,
     QemuDisk,
     Store,
+    listening,
     need,
     running,
     scratch_directory,
@@ -54,7 +56,7 @@ def nbdkit(
         for number in range(volumes):
             socket, image = directory / f"s{number}", directory / f"image{number}"
             argv = [program, "-f", "-U", str(socket), *_plugin(plugin, image, size_bytes, model)]
-            pids.append(stack.enter_context(running(argv, socket.exists)).pid)
+            pids.append(stack.enter_context(running(argv, partial(listening, socket))).pid)
             disks.append(_disk(socket))
         store: Store = "file" if plugin == "file" else "memory"
         variant = "Unix socket, 16 threads" + (f", model {model}" if plugin == "python" else "")
@@ -77,7 +79,7 @@ def qemu_nbd(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
             socket = directory / f"s{number}"
             image = sparse_file(images / f"image{number}", size_bytes)
             argv = [program, "-t", "-e", "16", "-f", "raw", *aio, "-k", str(socket), str(image)]
-            pids.append(stack.enter_context(running(argv, socket.exists)).pid)
+            pids.append(stack.enter_context(running(argv, partial(listening, socket))).pid)
             disks.append(_disk(socket))
         variant = f"Unix socket, {' '.join(aio)}, {'tmpfs' if memory else 'page cache'}"
         name = "qemu-nbd" if memory else "qemu-nbd file"

@@ -16,6 +16,7 @@ from benchmarks.peers.base import (
     PeerUnavailable,
     QemuDisk,
     Store,
+    listening,
     need_fuse,
     running,
     scratch_directory,
@@ -108,7 +109,7 @@ def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -
             argv[-1] += f"iothread=t{number % threads},addr.type=unix,addr.path={socket}"
 
         def ready() -> bool:
-            return all(socket.exists() for socket in sockets)
+            return all(listening(socket) for socket in sockets)
 
         process = stack.enter_context(running(argv, ready))
         client = "driver=virtio-blk-vhost-user,cache.direct=on,path="
