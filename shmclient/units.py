@@ -40,6 +40,13 @@ def format_size(size_bytes: int) -> str:
     return f"{number} {prefix}iB" if prefix else f"{number} B"
 
 
+def format_exact_size(size_bytes: int) -> str:
+    """As format_size(), and the bytes where that rounds: a small change shows."""
+    unit_bytes = 1024 ** (max(size_bytes.bit_length() - 1, 0) // 10)
+    exact = size_bytes * 100 % unit_bytes == 0
+    return format_size(size_bytes) if exact else f"{format_size(size_bytes)} ({size_bytes} bytes)"
+
+
 def parse_duration(text: str) -> int:
     """Nanoseconds in "30s", "500ms", "50us", "2m"; a bare number is seconds."""
     match = _DURATION.fullmatch(text.strip())

@@ -134,7 +134,7 @@ class Section(BaseModel):
 
 
 class ShmServer(Section):
-    """What is served and how; also the defaults.  0 and None: the default of the C core."""
+    """What is served and how; also the defaults.  0 and None: not given, the C core knows better."""
 
     pool: Name | None = None
     socket: Name | None = None
@@ -142,11 +142,11 @@ class ShmServer(Section):
     store_options: dict[Name, OptionValue] = {}
     implementation: Literal["native", "reference"] = "native"
     store_deadline: Annotated[DurationNs, Field(gt=0)] | None = None
-    reactors: int = Field(0, ge=0, le=64)
-    depth_max: int = Field(0, ge=0, le=DEPTH_MAX)
-    queues_max: int = Field(0, ge=0, le=QUEUES_MAX)
+    reactors: int = Field(0, ge=1, le=64)
+    depth_max: int = Field(0, ge=1, le=DEPTH_MAX)
+    queues_max: int = Field(0, ge=1, le=QUEUES_MAX)
     request_max: Annotated[Size, Field(ge=PAGE_BYTES, le=2**30)] | None = None
-    connections_max: int = Field(0, ge=0, le=10**6)
+    connections_max: int = Field(0, ge=1, le=10**6)
     socket_mode: Annotated[int, BeforeValidator(_mode)] = 0o660
     socket_owner: Annotated[tuple[int, int], BeforeValidator(_owner)] | None = None
     allow_users: list[User] = []

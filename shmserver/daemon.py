@@ -33,6 +33,8 @@ def serve(settings: Settings, readiness: Readiness) -> None:
     _start_logging(settings.log_level)
     signal.pthread_sigmask(signal.SIG_BLOCK, HANDLED)
     _raise_descriptor_limit()
+    _check_socket(settings)
+    _say_what_is_not_used(settings)
     server = _make_server(_implementation(settings.implementation), settings)
     try:
         _start(server)
@@ -130,6 +132,20 @@ def _make_server(
         raise Failure(f"cannot start: {error.strerror or error}") from error
     except ValueError as error:  # a store in Python declares nonsense
         raise Failure(f"cannot start: {error}") from error
+
+
+def _check_socket(settings: Settings) -> None:
+    path = settings.socket or os.environ.get("OVS_SHM_SOCKET")
+    if path and settings.shared_memory and not Path(path).parent.is_dir():
+        raise Failure(
+            f'cannot start: there is no directory "{Path(path).parent}" for the socket "{path}"; '
+            "make it, or name another --socket"
+        )
+
+
+def _say_what_is_not_used(settings: Settings) -> None:
+    if settings.pool and settings.store in ("memory", "null") and not settings.mount:
+        log.warning('the %s store keeps nothing in the pool "%s"', settings.store, settings.pool)
 
 
 def _default_socket() -> str:

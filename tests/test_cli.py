@@ -64,6 +64,7 @@ def test_volume_from_create_to_remove(vpool):
     assert vpool.client_json("list") == [created]
     assert vpool.client_json("resize", "dir/vol", "128M")["size_bytes"] == 128 << 20
     assert vpool.client_json("resize", "dir/vol", "+1G")["size_bytes"] == (1 << 30) + (128 << 20)
+    assert ": 1.13 GiB (1208483840 bytes)" in vpool.client("resize", "dir/vol", "+512K").stdout
     assert vpool.client_json("remove", "dir/vol") == {"removed": ["dir/vol"]}
     assert vpool.client_json("list") == []
 

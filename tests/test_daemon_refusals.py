@@ -120,7 +120,14 @@ def test_ready_fd_that_cannot_be_written_is_named(short_dir):
 
 def test_socket_in_a_missing_directory_is_named(short_dir):
     path = short_dir / "absent" / "s.sock"
-    assert str(path) in start_refused(path, "--store", "memory")
+    message = start_refused(path, "--store", "memory")
+    assert f'no directory "{path.parent}"' in message
+    assert str(path) in message
+
+
+def test_pool_that_the_store_does_not_use_is_mentioned(server, pool):
+    assert f'nothing in the pool "{pool}"' in server("--store", "memory", "--pool", pool).log
+    assert "pool" not in server("--store", "memory").log
 
 
 def test_socket_path_that_is_too_long_is_refused(short_dir):
@@ -189,6 +196,8 @@ def test_ready_file_that_cannot_be_written_is_named(short_dir):
         (["--depth-max", "0x10"], "--depth-max"),
         (["--depth-max", "5000"], "4096"),
         (["--depth-max", "-1"], "--depth-max"),
+        (["--depth-max", "0"], "greater than or equal to 1"),
+        (["--reactors", "0"], "greater than or equal to 1"),
         (["--request-max", "lots"], "--request-max"),
         (["--arena-max", "1"], "--arena-max"),
         (["--socket-mode", "rw-rw----"], "octal"),

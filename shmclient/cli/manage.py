@@ -8,7 +8,7 @@ from shmclient import display
 from shmclient.cli.common import Common, command, new_size, size
 from shmclient.cli.completion import volume_names
 from shmclient.console import doing
-from shmclient.units import format_size
+from shmclient.units import format_exact_size
 
 
 @command("create", "shmclient create vm1/root 10G")
@@ -63,7 +63,7 @@ def _show_done(common: Common, volume: shmclient.VolumeInfo, done: str) -> None:
     if common.json:
         display.as_json(volume._asdict())
     else:
-        click.echo(f'{done} "{volume.name}": {format_size(volume.size_bytes)}')
+        click.echo(f'{done} "{volume.name}": {format_exact_size(volume.size_bytes)}')
 
 
 COMMANDS = (create, resize, remove)

@@ -60,7 +60,7 @@ public:
         });
     }
 
-    void create(const py::str &name, Count size_bytes) const
+    void create(const py::str &name, Count<named::size_bytes> size_bytes) const
     {
         checked([conn = get(), volume = name_bytes(name), size_bytes] {
             return ovsshm_create(conn.get(), volume.c_str(), size_bytes.value);
@@ -74,7 +74,7 @@ public:
         });
     }
 
-    void resize(const py::str &name, Count size_bytes) const
+    void resize(const py::str &name, Count<named::size_bytes> size_bytes) const
     {
         checked([conn = get(), volume = name_bytes(name), size_bytes] {
             return ovsshm_resize(conn.get(), volume.c_str(), size_bytes.value);
@@ -98,10 +98,10 @@ public:
         });
     }
 
-    void snapshot_create(const py::str &volume, const py::str &snapshot, int64_t timeout_s) const
+    void snapshot_create(const py::str &volume, const py::str &snapshot, Seconds timeout_s) const
     {
         checked([conn = get(), v = name_bytes(volume), s = name_bytes(snapshot), timeout_s] {
-            return ovsshm_snapshot_create(conn.get(), v.c_str(), s.c_str(), timeout_s);
+            return ovsshm_snapshot_create(conn.get(), v.c_str(), s.c_str(), timeout_s.value);
         });
     }
 
@@ -135,8 +135,8 @@ public:
         });
     }
 
-    std::unique_ptr<Volume> open(const py::str &name, bool writable, Count depth,
-                                 Count arena_bytes) const
+    std::unique_ptr<Volume> open(const py::str &name, bool writable, Count<named::depth> depth,
+                                 Count<named::arena_bytes> arena_bytes) const
     {
         ovsshm_open_params params = {};
         params.mode = writable ? OVSSHM_MODE_WRITE : OVSSHM_MODE_READ;
@@ -235,7 +235,7 @@ ENOTCONN: the server is gone.  ValueError after close(), RuntimeError in the chi
              py::kw_only(), arg("timeout_s") = 0,
              "Make a snapshot, also while the volume is in use.\n\n"
              "timeout_s: wait at most so many seconds for it to be safe, else TimeoutError;\n"
-             "0: for ever, below 0: not at all.")
+             "0: for ever, below 0: not at all.  OverflowError: beyond 64 bits.")
         .def("snapshot_rollback", &Connection::snapshot_rollback, arg("volume"), arg("snapshot"),
              "Put contents and size back to what they were.  Newer snapshots are dropped.")
         .def("snapshot_remove", &Connection::snapshot_remove, arg("volume"), arg("snapshot"),

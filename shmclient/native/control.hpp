@@ -65,7 +65,7 @@ template <class Class> void bind_open_volume(py::class_<Class> &cls)
             "Only the last 16 are kept.")
         .def(
             "buffer",
-            [](const Class &self, Count length_bytes) {
+            [](const Class &self, Count<named::length_bytes> length_bytes) {
                 return make_buffer(self.session(), length_bytes.value);
             },
             arg("length_bytes"),

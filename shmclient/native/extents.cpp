@@ -72,7 +72,9 @@ private:
     size_t count_ = 0;
 };
 
-Extents block_status(const py::object &self, std::optional<Count> length_bytes, Count offset_bytes)
+Extents block_status(const py::object &self,
+                     std::optional<Count<named::length_bytes>> length_bytes,
+                     Count<named::offset_bytes> offset_bytes)
 {
     ovsshm_volume *volume = self.cast<const Volume &>().session()->volume;
     uint64_t size_bytes = ovsshm_volume_bytes(volume);

@@ -145,7 +145,7 @@ public:
     Run(std::shared_ptr<Session> session, const LoadPlan &plan) : load_(std::move(session), plan) {}
 
     /* A load runs once. */
-    void run(Count duration_ns)
+    void run(Count<named::duration_ns> duration_ns)
     {
         if (started_.exchange(true)) {
             throw std::runtime_error("the load has been run already");
@@ -189,9 +189,11 @@ private:
     uint64_t elapsed_ns_ = 0;
 };
 
-std::unique_ptr<Run> make_run(Volume &volume, Count read_percent, bool random, Count block_bytes,
-                              Count depth, Count offset_bytes, std::optional<Count> length_bytes,
-                              Count seed)
+std::unique_ptr<Run> make_run(Volume &volume, Count<named::read_percent> read_percent, bool random,
+                              Count<named::block_bytes> block_bytes, Count<named::depth> depth,
+                              Count<named::offset_bytes> offset_bytes,
+                              std::optional<Count<named::length_bytes>> length_bytes,
+                              Count<named::seed> seed)
 {
     uint64_t size_bytes = ovsshm_volume_bytes(volume.session()->volume);
     uint64_t start = std::min(offset_bytes.value, size_bytes);
@@ -226,7 +228,10 @@ void bind_histogram(py::module_ &m)
     require_init(cls);
     cls.def(py::init<>())
         .def(
-            "add", [](Histogram &self, Count latency_ns) { self.add(latency_ns.value); },
+            "add",
+            [](Histogram &self, Count<named::latency_ns> latency_ns) {
+                self.add(latency_ns.value);
+            },
             arg("latency_ns"), "Count one.")
         .def("merge", &Histogram::merge, arg("other"), "Count all of another one too.")
         .def_property_readonly("count", &Histogram::count, "How many were counted.")

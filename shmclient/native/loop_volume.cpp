@@ -252,7 +252,7 @@ LoopVolumeClass bind_loop_volume(py::module_ &m)
     cls.def("_stat", [](const LoopVolume &self) {
         return py::cpp_function([session = self.session()] { return control::stat(session); });
     });
-    cls.def("_resize", [](const LoopVolume &self, Count size_bytes) {
+    cls.def("_resize", [](const LoopVolume &self, Count<named::size_bytes> size_bytes) {
         return py::cpp_function(
             [session = self.session(), size_bytes] { control::resize(session, size_bytes.value); });
     });

@@ -26,7 +26,7 @@ public:
     View(PyObject *object, int flags)
     {
         if (PyObject_GetBuffer(object, &view_, flags) != 0) {
-            throw py::error_already_set();
+            raise_refusal(object, flags);
         }
     }
 
@@ -64,6 +64,8 @@ public:
     PyObject *take() { return std::exchange(view_.obj, nullptr); }
 
 private:
+    [[noreturn]] static void raise_refusal(PyObject *object, int flags);
+
     Py_buffer view_;
 };
 

@@ -211,7 +211,8 @@ void bind_records(py::module_ &m)
     RecordBinder<Extent>(m, "Extent",
                          "A stretch of a volume that is all alike.\n\n"
                          "hole: not allocated; zero: reads as zeroes.")
-        .constructor([](Count offset_bytes, Count length_bytes, bool hole, bool zero) {
+        .constructor([](Count<named::offset_bytes> offset_bytes,
+                        Count<named::length_bytes> length_bytes, bool hole, bool zero) {
             uint32_t flags = (hole ? OVSSHM_EXTENT_HOLE : 0) | (zero ? OVSSHM_EXTENT_ZERO : 0);
             return Extent{offset_bytes.value, length_bytes.value, flags};
         })

@@ -97,7 +97,7 @@ child after a fork().)");
             "Ask the server about the volume: a VolumeInfo.")
         .def(
             "resize",
-            [](const Volume &self, Count size_bytes) {
+            [](const Volume &self, Count<named::size_bytes> size_bytes) {
                 control::resize(self.session(), size_bytes.value);
             },
             arg("size_bytes"),

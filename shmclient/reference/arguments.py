@@ -9,7 +9,7 @@ from typing import SupportsIndex
 COUNT_MAX = 2**63 - 1
 
 
-def count(value: SupportsIndex, what: str = "the number") -> int:
+def count(value: SupportsIndex, what: str) -> int:
     """A number of bytes, or of requests: TypeError, ValueError, or OverflowError from 2^63 on."""
     number = operator.index(value)
     if number < 0:

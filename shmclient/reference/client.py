@@ -6,7 +6,9 @@ from __future__ import annotations
 import builtins
 import errno
 import os
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from os import PathLike, fspath
 from typing import Any, Self
 
@@ -47,11 +49,15 @@ class Connection:
         path, origin = default_socket() if socket is None else (fspath(socket), "")
         self._session = Session(path, origin)
         self._closed = False
+        self._count_lock = threading.Lock()
+        self._calls = 0  # under way
 
     def close(self) -> None:
-        """Close; again is fine."""
-        if not self._closed:
+        """Close it; a call that is under way ends by itself.  Again is fine."""
+        with self._count_lock:
             self._closed = True
+            idle = self._calls == 0
+        if idle:
             self._session.close()
 
     @property
@@ -69,9 +75,24 @@ class Connection:
         if self._closed:
             raise ValueError("the connection is closed")
 
+    @contextmanager
+    def _under_way(self) -> Iterator[Session]:
+        """The session, kept for the length of a call; the last one after close() ends it."""
+        with self._count_lock:
+            self._check_open()
+            self._calls += 1
+        try:
+            yield self._session
+        finally:
+            with self._count_lock:
+                self._calls -= 1
+                last = self._closed and self._calls == 0
+            if last:
+                self._session.close()
+
     def _call(self, name: str, payload: bytes = b"") -> bytes:
-        self._check_open()
-        return self._session.call(name, payload).payload
+        with self._under_way() as session:
+            return session.call(name, payload).payload
 
     # ---- the server ----
 
@@ -101,7 +122,7 @@ class Connection:
     def create(self, name: str, size_bytes: int) -> None:
         """Create a volume that reads as zeroes; sizes are multiples of 512."""
         names.check_volume(_checked(name))
-        names.check_size(name, count(size_bytes))
+        names.check_size(name, count(size_bytes, "size_bytes"))
         self._call("CREATE", wire.pack("msg_volume", name=name, size_bytes=size_bytes))
 
     def remove(self, name: str) -> None:
@@ -110,8 +131,8 @@ class Connection:
 
     def resize(self, name: str, size_bytes: int) -> None:
         """Grow a volume."""
-        self._check_open()
-        resize(self._session, _checked(name), size_bytes)
+        with self._under_way() as session:
+            resize(session, _checked(name), size_bytes)
 
     def stat(self, name: str) -> VolumeInfo:
         names.check_volume(_checked(name))
@@ -129,7 +150,10 @@ class Connection:
     # ---- snapshots ----
 
     def snapshot_create(self, volume: str, snapshot: str, *, timeout_s: int = 0) -> None:
-        """Wait timeout_s for it to be safe, else TimeoutError; 0: for ever, below 0: not."""
+        """Wait timeout_s for it to be safe, else TimeoutError; 0: for ever, below 0: not.
+
+        OverflowError: timeout_s is beyond 64 bits.
+        """
         self._snapshot_call("SNAPSHOT_CREATE", volume, snapshot, timeout_s)
 
     def snapshot_rollback(self, volume: str, snapshot: str) -> None:
@@ -165,10 +189,11 @@ class Connection:
         """The whole of a list that comes in messages; payload: after the last element seen."""
         found: builtins.list[Any] = []
         more = True
-        while more:
-            last = found[-1] if found else None
-            structs, more = self._page(name, self._call(name, payload(last)))
-            found += [record(kind, one) for one in structs]
+        with self._under_way() as session:
+            while more:
+                last = found[-1] if found else None
+                structs, more = self._page(name, session.call(name, payload(last)).payload)
+                found += [record(kind, one) for one in structs]
         return found
 
     def _page(self, name: str, reply: bytes) -> tuple[builtins.list[Any], bool]:
@@ -200,8 +225,8 @@ class Connection:
             self._session.path,
             name,
             writable=writable,
-            depth=count(depth),
-            arena_bytes=count(arena_bytes),
+            depth=count(depth, "depth"),
+            arena_bytes=count(arena_bytes, "arena_bytes"),
         )
 
 

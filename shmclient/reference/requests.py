@@ -43,13 +43,15 @@ Request = Read | Write | Flush | Discard | WriteZeroes
 
 
 def range_task(name: str, length_bytes: int, offset_bytes: int, flags: int = 0) -> Task:
-    return Task(name, count(offset_bytes), count(length_bytes), flags)
+    return Task(
+        name, count(offset_bytes, "offset_bytes"), count(length_bytes, "length_bytes"), flags
+    )
 
 
 def data_task(name: str, buffers: Sequence[Any], offset_bytes: int, *, fua: bool = False) -> Task:
     memory = Ranges([flat(one, writable=name == "read") for one in buffers])
     flags = wire.SQE_FUA if fua else 0
-    return Task(name, count(offset_bytes), memory.length_bytes, flags, memory)
+    return Task(name, count(offset_bytes, "offset_bytes"), memory.length_bytes, flags, memory)
 
 
 def zeroes_task(length_bytes: int, offset_bytes: int, may_unmap: bool, fua: bool) -> Task:

@@ -233,7 +233,7 @@ class Volume:
         """Fewer bytes only at the end of the volume, none beyond it."""
         block_bytes = self.limits.block_bytes
         most = (self.size_bytes // block_bytes + 1) * block_bytes  # memory that can be of use
-        data = bytearray(min(count(length_bytes), most))
+        data = bytearray(min(count(length_bytes, "length_bytes"), most))
         return bytes(data[: self.preadinto(data, offset_bytes)])
 
     def preadinto(self, buffer: Any, offset_bytes: int) -> int:
@@ -264,8 +264,8 @@ class Volume:
     ) -> Iterator[Extent]:
         """What the range is made of, to its end or the volume's; neighbours of a kind are one."""
         size_bytes = self.size_bytes
-        start = min(count(offset_bytes), size_bytes)
-        length = size_bytes if length_bytes is None else count(length_bytes)
+        start = min(count(offset_bytes, "offset_bytes"), size_bytes)
+        length = size_bytes if length_bytes is None else count(length_bytes, "length_bytes")
         end = min(start + length, size_bytes)
         # Requests are of whole blocks, also where the volume ends within one.
         slack = -end % self.limits.block_bytes if end == size_bytes else 0
@@ -307,7 +307,7 @@ class Volume:
     def buffer(self, length_bytes: int) -> Buffer:
         """Memory in the arena, see Buffer.  OSError ENOMEM when the arena is full."""
         self._check_open()
-        if count(length_bytes) == 0:
+        if count(length_bytes, "length_bytes") == 0:
             raise ValueError("a buffer has at least one byte")
         with self._turn:
             part = self._place.arena.allocate(length_bytes, wire.PAGE_BYTES)
@@ -479,7 +479,7 @@ def volume_info(session: Session, payload: bytes) -> VolumeInfo:
 
 def resize(session: Session, name: str, size_bytes: int) -> None:
     names.check_volume(name)
-    names.check_size(name, count(size_bytes))
+    names.check_size(name, count(size_bytes, "size_bytes"))
     session.call("RESIZE", wire.pack("msg_volume", name=name, size_bytes=size_bytes))
 
 

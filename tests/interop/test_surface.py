@@ -9,14 +9,18 @@ from __future__ import annotations
 import array
 import asyncio
 import inspect
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from conftest import wait_until
 
 import shmclient
 import shmclient.aio
 import shmclient.reference
+import shmserver
 from interop.client import WAIT_S
 from interop.client_python import aio_as_plain
 from interop.conftest import MIB
@@ -123,6 +127,14 @@ CALLS: dict[str, Callable[[Held], Any]] = {
     "depth of 100000": lambda h: h.connection.open(h.name, depth=100000),
     "odd arena": lambda h: h.connection.open(h.name, arena_bytes=4097),
     "arena below 0": lambda h: h.connection.open(h.name, arena_bytes=-4096),
+    "time limit of 2^63": lambda h: h.connection.snapshot_create(h.name, "s", timeout_s=1 << 63),
+    "time limit below -2^63": lambda h: h.connection.snapshot_create(
+        h.name, "s", timeout_s=-(1 << 63) - 1
+    ),
+    "time limit in text": lambda h: h.connection.snapshot_create(h.name, "s", timeout_s="1"),
+    "time limit of half a second": lambda h: h.connection.snapshot_create(
+        h.name, "s", timeout_s=0.5
+    ),
     "arena of 2^62": lambda h: h.connection.open(h.name, arena_bytes=1 << 62),
     # nothing to do
     "no bytes": lambda h: h.volume.pread(0, 0),
@@ -264,6 +276,66 @@ def test_parameters_have_the_same_names(name: str) -> None:
         except ValueError:
             continue
         assert list(theirs.parameters) == list(inspect.signature(ours).parameters), method
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_numbers_that_are_refused_are_named(running, implementation: str) -> None:
+    with shmclient.connect(running("c-memory").socket, implementation=implementation) as connection:
+        name = f"named-{implementation}"
+        connection.create(name, MIB)
+        with connection.open(name) as volume:
+            for call, named in (
+                (lambda: connection.open(name, depth=-1), "depth"),
+                (lambda: connection.open(name, arena_bytes=-1), "arena_bytes"),
+                (lambda: connection.create("x", -512), "size_bytes"),
+                (lambda: volume.resize(-512), "size_bytes"),
+                (lambda: volume.buffer(-1), "length_bytes"),
+                (lambda: volume.pread(-1, 0), "length_bytes"),
+                (lambda: volume.discard(512, -1), "offset_bytes"),
+                (lambda: list(volume.block_status(512, -1)), "offset_bytes"),
+            ):
+                with pytest.raises(ValueError, match=f"^{named} must not be negative"):
+                    call()
+
+
+# ---- a connection that is closed while somebody waits ----
+
+
+class Slow(shmserver.Store):
+    """Makes a volume when it is told to; every other call is answered meanwhile."""
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.proceed = threading.Event()
+
+    def create(self, name: str, size_bytes: int) -> None:
+        self.entered.set()
+        assert self.proceed.wait(WAIT_S)
+
+    def size(self, name: str) -> int:
+        raise KeyError(name)
+
+    def pread(self, volume: object, buffer: memoryview, offset_bytes: int) -> None:
+        raise AssertionError("nothing is opened")
+
+
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+def test_call_that_is_under_way_outlives_the_connection(short_dir, implementation: str) -> None:
+    store = Slow()
+    path = short_dir / "s"
+    with shmserver.Server(store, socket=path), ThreadPoolExecutor(1) as threads:
+        connection = shmclient.connect(path, implementation=implementation)
+        creating = threads.submit(connection.create, "vol", MIB)
+        assert store.entered.wait(WAIT_S)
+        connection.close()
+        with pytest.raises(ValueError, match="closed"):
+            connection.list()
+        assert not creating.done()
+        store.proceed.set()
+        assert creating.result(WAIT_S) is None
+        # And it ends with its last call.
+        with shmclient.connect(path) as other:
+            wait_until(lambda: other.status().connections == 1)
 
 
 # ---- a volume that becomes shorter while somebody looks at it ----
