@@ -88,10 +88,18 @@ def _digits(value: float) -> str:
 
 
 def times(ratio: float) -> str:
-    """A ratio as one says it: 24x, 1.8x; below one the other way round: 1/3.2x."""
+    """A ratio as one says it: 24x, 1.8x; well below one the other way round: 1/3.2x."""
     if ratio >= 0.995:
         return f"{_round(ratio)}x"
-    return f"1/{_round(1 / ratio)}x"
+    return f"{ratio:.2f}x" if ratio >= 0.9 else f"1/{_round(1 / ratio)}x"
+
+
+def duration(ns: float) -> str:
+    """Nanoseconds in the unit that fits: 104 ns, 4.15 us, 2.72 ms."""
+    for unit, factor in (("ms", 1e6), ("us", 1e3)):
+        if ns >= factor:
+            return f"{_digits(ns / factor)} {unit}"
+    return f"{ns:.0f} ns"
 
 
 def _round(value: float) -> str:

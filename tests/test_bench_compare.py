@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 
 from benchmarks import compare, record, significance
 from benchmarks.record import Results
-from benchmarks.units import quantity, share, size, times
+from benchmarks.units import duration, quantity, share, size, times
 
 BASE = [1000e3, 1010e3, 990e3, 1020e3, 980e3]
 figures = st.lists(st.floats(1.0, 1e7), min_size=5, max_size=8)
@@ -257,7 +257,10 @@ def test_quantities_are_written_with_three_digits() -> None:
         "0.00",
     ]
     assert [size(v) for v in (4096, 1 << 20, 65536, 512)] == ["4k", "1M", "64k", "512"]
-    assert [times(v) for v in (24.2, 1.83, 1.0, 0.31)] == ["24x", "1.8x", "1.0x", "1/3.2x"]
+    assert [times(v) for v in (24.2, 1.83, 1.0, 0.97, 0.31)] == [
+        "24x", "1.8x", "1.0x", "0.97x", "1/3.2x",
+    ]  # fmt: skip
+    assert [duration(v) for v in (104, 4147, 2720172)] == ["104 ns", "4.15 us", "2.72 ms"]
 
 
 @given(st.floats(0, 0.99))

@@ -209,8 +209,23 @@ def test_tiles_are_the_ratios_of_the_goals() -> None:
     assert first.figures["near"].ratio == pytest.approx(20)
     assert "far" not in first.figures
     text = Page(page(results)).text
+    assert "Do not quote" not in text
     assert "20x the I/O of FUSE" in text
     assert "between 18x and 22x" in text
+
+
+def test_a_busy_machine_is_said_before_any_figure() -> None:
+    text = Page(page(run_of(rounds([1e6] * 3, noise=0.5)))).text
+    assert text.index("Do not quote these figures") < text.index("Where a peer wins")
+
+
+def test_tables_have_no_columns_for_placements_that_were_not_met() -> None:
+    near = rounds([1e6, 1.1e6, 0.9e6]), rounds([5e4] * 3, peer=USUAL)
+    only = markdown(run_of(*near))
+    assert "| FUSE usual | IOPS, 4k reads, depth 1, qemu-img | **20x** | 20x |" in only
+    assert "| shm memory | 1.00 M (900 k - 1.10 M) | 2.00 |" in only
+    both = markdown(run_of(*near, rounds([4e5], placement="far")))
+    assert "| shm memory | 1.00 M (900 k - 1.10 M) | 400 k | 2.00 |" in both
 
 
 def test_a_peer_that_wins_is_named_first_by_how_much() -> None:

@@ -81,9 +81,9 @@ class _Rows:
         """The median in figures, right of all that is drawn in the row."""
         end = max(group.values(self.of, placement))
         longest = axes.get_xlim()[1]
-        text = quantity(median) + (" cut off" if median > longest else "")
+        text = _labelled(quantity(median), placement)
         axes.annotate(
-            _labelled(text, placement), (min(end, longest), y), (6, 0),
+            f"{text}, cut off" if median > longest else text, (min(end, longest), y), (6, 0),
             textcoords="offset points", va="center_baseline", fontsize=SMALL,
         )  # fmt: skip
 
@@ -218,10 +218,10 @@ def reached(figures: Sequence[Sequence[Figure]], said: str) -> Markup:
     low, high = axes.get_xlim()
     axes.set_xlim(min(low, 0.8), max(high, 2.2) * 1.25)
     marks = [m for m in (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50) if axes.get_xlim()[0] <= m <= high]
-    axes.set_xticks(marks, ["goal" if m == 1 else f"{m:g}x goal" for m in marks])
+    axes.set_xticks(marks, ["goal" if m == 1 else f"{m:g}" for m in marks])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.grid(axis="x")
-    axes.set_xlabel("the ratio, as a share of its goal; logarithmic")
+    axes.set_xlabel("times the goal; logarithmic")
     return svg(figure, said)
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 from benchmarks.goals import FUSE_BEST, FUSE_USUAL, Figure
 from benchmarks.record import Placement, Record
-from benchmarks.report.run import PLACEMENTS, Group, Run, Value, cpu, iops
-from benchmarks.units import Load, quantity, times
+from benchmarks.report.run import NOISY, PLACEMENTS, Group, Run, Value, cpu, iops
+from benchmarks.units import Load, duration, quantity, times
 
 EVENTS = "shm memory events"
 LEAST = 1.05
@@ -212,9 +212,15 @@ def noise(run: Run) -> str:
     if handovers and known:
         said += (
             f" The CPUs were near in {near / known:.0%} of the samples;"
-            f" a hand-over took {min(handovers)} to {max(handovers)} ns."
+            f" a hand-over took {duration(min(handovers))} to {duration(max(handovers))}."
         )
     return said
+
+
+def busy(run: Run) -> bool:
+    """Others took so much of the CPUs that the figures are theirs as well."""
+    shares = [record.noise for record in run.results.records]
+    return bool(shares) and statistics.median(shares) >= NOISY
 
 
 def ratio(value: float | None) -> str:

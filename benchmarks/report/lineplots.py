@@ -134,7 +134,7 @@ def _curves(group: Group) -> tuple[list[list[tuple[float, float]]], int]:
     known.sort(key=lambda r: (PLACEMENTS.index(r.placement), r.latency_us and r.latency_us.p99))
     first = [r for r in known if r.placement == known[0].placement]
     curves = [
-        [(us, share) for us, share in r.latency_cdf or () if us > 0 and share < 0.99999]
+        [(us, share) for us, share in r.latency_cdf or () if us > 0 and 0.005 < share < 0.99999]
         for r in known
     ]
     return curves, (len(first) - 1) // 2

@@ -32,7 +32,7 @@ def markdown(results: Results) -> str:
     found = tiles(goals.figures(results.records))
     parts = [_origin(run)]
     if found:
-        parts.append(_ratios(found))
+        parts.append(_ratios(run, found))
     parts += [_rates(run, load) for load in _shown(run)]
     parts.append(_lost(run))
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -46,12 +46,14 @@ def _origin(run: Run) -> str:
     )
 
 
-def _ratios(found: list[Tile]) -> str:
-    lines = ["| against | load | near | goal | far | goal |", "|---|---|---|---|---|---|"]
+def _ratios(run: Run, found: list[Tile]) -> str:
+    met = run.placements()
+    lines = [
+        f"| against | load | {' | '.join(f'{p} | goal' for p in met)} |",
+        "|---|---|" + "---|---|" * len(met),
+    ]
     for tile in found:
-        cells = [tile.title, tile.condition]
-        for placement in ("near", "far"):
-            cells += _figure(tile, placement)
+        cells = [tile.title, tile.condition, *(c for p in met for c in _figure(tile, p))]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -75,14 +77,14 @@ def _shown(run: Run) -> list[Load]:
 
 
 def _rates(run: Run, load: Load) -> str:
+    met = run.placements()
     lines = [
-        f"| {load} | requests/s near | far | CPU us, client and server |",
-        "|---|---|---|---|",
+        f"| {load} | {' | '.join(f'requests/s, {p}' for p in met)} | CPU us per I/O |",
+        "|---|" + "---|" * (len(met) + 1),
     ]
-    ranked = sorted(run.at(load), key=lambda g: -(g.typical(iops) or 0))
-    lines += [
-        f"| {g.peer} | {_spread(g, 'near')} | {_spread(g, 'far')} | {_cpu(g)} |" for g in ranked
-    ]
+    for group in sorted(run.at(load), key=lambda g: -(g.typical(iops) or 0)):
+        cells = [group.peer, *(_spread(group, p) for p in met), _cpu(group)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

@@ -38,6 +38,8 @@ def page(results: Results) -> str:
         goal_plot=sections.goal_plot(findings.tiles(figures)),
         losses=findings.losses(run),
         events=findings.event_rows(run),
+        placements=run.placements(),
+        busy=findings.busy(run),
         noise=findings.noise(run),
         noisy=NOISY,
         rates=sections.rates(run),

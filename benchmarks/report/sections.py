@@ -114,9 +114,11 @@ def latencies(run: Run) -> list[Row]:
         behind = [
             f"{g.peer} managed {quantity(value)}/s"
             for g in groups
-            if (value := g.typical(iops)) and value < 0.97 * load.rate
+            if (value := g.typical(iops)) and value < 0.95 * load.rate
         ]
-        kept_up = f"Did not keep up: {'; '.join(behind)}." if behind else "All kept up."
+        kept_up = (
+            f"Below the rate that was offered: {'; '.join(behind)}." if behind else "All kept up."
+        )
         title = f"{tick(load.rate)} {load.kind}s per second offered, {load.loader}"
         panels = []
         if any(r.latency_cdf for g in groups for r in g.records):
