@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import SubprocessError
 from typing import Protocol
@@ -29,6 +29,7 @@ SIZE_BYTES = 256 << 20
 MANY_SIZE_BYTES = 16 << 20  # of each of many volumes
 IDLE_S = 3.0
 COUNT_S = 0.12  # about the length of the pass that counts
+COUNT_SHARE = 0.4  # of the time, at most, for all such passes
 _PROBE_S = 0.02  # as long must a run take to tell the rate of the peer
 _REQUESTS_MAX = 100_000_000
 
@@ -131,7 +132,8 @@ class Runner:
                 if peer := self._start(stack, name, volumes):
                     running[name] = peer
                 self._watcher.step()
-            series = self._calibrate(cells, running)
+            counting_end = time.monotonic() + (end - time.monotonic()) * COUNT_SHARE
+            series = self._calibrate(cells, running, counting_end)
             left = sum(
                 cell.rounds for cell in cells for name in cell.peers if (cell, name) in series
             )
@@ -159,7 +161,7 @@ class Runner:
             self._skip(name, str(reason))
             return None
         self.peers[name] = PeerInfo(peer.family, peer.variant, dict(peer.copies))
-        return peer
+        return replace(peer, name=name)
 
     def _skip(self, what: str, reason: str) -> None:
         self.skipped[what] = reason
@@ -168,7 +170,7 @@ class Runner:
     # ---- before the rounds ----
 
     def _calibrate(
-        self, cells: Sequence[Cell], running: Mapping[str, Peer]
+        self, cells: Sequence[Cell], running: Mapping[str, Peer], counting_end: float
     ) -> dict[tuple[Cell, str], _Series]:
         series = {}
         pairs = [(cell, name) for cell in cells for name in cell.peers if name in running]
@@ -176,14 +178,20 @@ class Runner:
         for cell, name in pairs:
             self._watcher.doing(cell.title(name))
             try:
-                series[cell, name] = self._prepare(cell.workload, running[name])
+                one = self._prepare(cell.workload, running[name])
+                if self._counting and cell.workload.name != "idle":
+                    if time.monotonic() < counting_end:
+                        self._count(cell.workload, running[name], one)
+                    else:
+                        self.notes.append(f"no time to count: {cell.title(name)}")
+                series[cell, name] = one
             except (NoLoad, LoadFailed) as reason:
                 self._skip(cell.title(name), str(reason))
             self._watcher.step()
         return series
 
     def _prepare(self, workload: Workload, peer: Peer) -> _Series:
-        """The peer's rate, and a pass that counts."""
+        """What must be known before the first sample."""
         if workload.name == "idle":
             if any(disk.qemu is None for disk in peer.disks):
                 raise NoLoad("no disk for QEMU")
@@ -191,22 +199,17 @@ class Runner:
         program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
         start_up = self._start_up(workload, peer)
         iops = 0.0 if program.TIMED else _rate(program, disks, workload)
-        series = _Series(start_up, iops, {}, None)
-        if self._counting:
-            self._count(workload, peer, series)
-        return series
+        return _Series(start_up, iops, {}, None)
 
     def _count(self, workload: Workload, peer: Peer, series: _Series) -> None:
         """A pass that counts, less what the loader costs from start to end without its load."""
         program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
         requests = max(1, int(series.iops * COUNT_S))
-        one, many = (
-            program.command(disks, workload, 1, None),
-            program.command(disks, workload, requests, COUNT_S),
-        )
+        first = program.command(disks, workload, 1, None)
+        command = program.command(disks, workload, requests, COUNT_S)
         try:
-            _, started = measure.count(one, _target(peer))
-            output, counts = measure.count(many, _target(peer))
+            _, started = measure.count(first, _target(peer))
+            output, counts = measure.count(command, _target(peer))
         except measure.NotCounted as reason:
             self.notes.append(f"not counted: {peer.name}, {workload}: {reason}")
             return

@@ -10,7 +10,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Screen:
     """A line that moves, and what is worth a line of its own; a context manager."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, log: bool = True) -> None:
+        """log: say on what is no terminal how far it is."""
         columns = (TextColumn("{task.fields[phase]:<9}"), BarColumn(None), MofNCompleteColumn())
         self._progress = Progress(
             *columns,
@@ -21,6 +22,7 @@ class Screen:
             disable=not console.is_terminal,
         )
         self._console = console
+        self._log = log and not console.is_terminal
         self._task = self._progress.add_task("", phase="", total=None)
 
     def __enter__(self) -> Screen:
@@ -32,11 +34,11 @@ class Screen:
 
     def phase(self, what: str, steps: int) -> None:
         self._progress.reset(self._task, total=steps, phase=what, description="")
-        if not self._console.is_terminal:
+        if self._log:
             self._console.print(f"{what}: {steps}")
 
     def round(self, number: int, of: int) -> None:
-        if not self._console.is_terminal:
+        if self._log:
             self._console.print(f"round {number} of {of}")
 
     def doing(self, what: str) -> None:

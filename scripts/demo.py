@@ -188,7 +188,7 @@ def race(page: Page, scratch: Path) -> list[Result]:
     cells = [Cell(workload, tuple(RACERS.values())) for workload in LOADS.values()]
     with (
         page.step("Race exports of the same size over NBD and FUSE, by qemu-img bench", False),
-        Screen(page.console) as screen,
+        Screen(page.console, log=False) as screen,
     ):
         runner = Runner(PEERS, scratch, screen, counting=False)
         runner.run(cells, seconds=0.28)
