@@ -186,6 +186,26 @@ class Dedup : public openvstorage::Store<Disk>
         images_.at(name).size_bytes = size_bytes;
     }
 
+    /* This and rename() are for a mount, where sizes are of any number of bytes. */
+    void truncate(const std::string &name, Disk *open, uint64_t size_bytes) override
+    {
+        const bool shrinks = size_bytes < *size(name);
+        resize(name, open, size_bytes);
+        Guard guard(lock_);
+        const uint64_t kept = size_bytes % blocks_.zeroes.size();
+        if (shrinks && kept && images_.at(name).blocks.back()) {
+            Block &last = images_.at(name).blocks.back();
+            last = blocks_.intern(last->substr(0, kept) + blocks_.zeroes.substr(kept));
+        }
+    }
+
+    void rename(const std::string &name, const std::string &new_name) override
+    {
+        Guard guard(lock_);
+        images_[new_name] = std::move(images_.at(name));
+        images_.erase(name);
+    }
+
     std::unique_ptr<Disk> open(const std::string &name) override
     {
         Guard guard(lock_);

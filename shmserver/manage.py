@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 from shmserver.complaints import Complaints, failure, log
 from shmserver.names import (
-    SECTOR_BYTES,
     SIZE_BYTES_MAX,
     name_bytes,
     snapshot_name_fault,
@@ -96,9 +95,7 @@ class Manager:
     # ---- volumes ----
 
     def size(self, name: str) -> int:
-        """In whole sectors, as clients want it."""
-        size_bytes = self._number("size", self.ask("size", name))
-        return size_bytes - size_bytes % SECTOR_BYTES
+        return self._number("size", self.ask("size", name))
 
     def exists(self, name: str) -> bool:
         try:
@@ -174,6 +171,18 @@ class Manager:
         """The size it has then."""
         self.ask("resize", name, size_bytes)
         return self.size(name)
+
+    def truncate(self, name: str, size_bytes: int) -> int:
+        """The size it has then."""
+        self._wait_quiet(name)
+        self.ask("truncate", name, size_bytes)
+        return self.size(name)
+
+    def rename(self, name: str, new_name: str) -> None:
+        self._wait_closed(name)
+        self._wait_closed(new_name)
+        self.size(name)
+        self.ask("rename", name, new_name)
 
     # ---- snapshots ----
 

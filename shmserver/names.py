@@ -10,6 +10,11 @@ SIZE_BYTES_MAX = 2**63 - 1
 RESERVED = ("", ".", "..", ".openvstorage")
 
 
+def whole_sectors(size_bytes: int) -> int:
+    """What clients see of a size; a part of a sector at the end is for mounts only."""
+    return size_bytes - size_bytes % SECTOR_BYTES
+
+
 def name_bytes(name: str) -> bytes:
     """As a client gets it; UnicodeEncodeError.  What is not UTF-8 stays what it was."""
     return name.encode("utf-8", "surrogateescape")

@@ -255,6 +255,26 @@ cdef int _volume_resize(ovsshm_store *store, const char *name, ovsshm_store_volu
         return _refuse(error, reason)
 
 
+cdef int _volume_truncate(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
+                          uint64_t size_bytes, ovsshm_error *reason) noexcept with gil:
+    try:
+        size_bytes = _manager(store).truncate(_text(name), size_bytes)
+        if volume != NULL:
+            volume.size_bytes = size_bytes
+        return 0
+    except BaseException as error:
+        return _refuse(error, reason)
+
+
+cdef int _volume_rename(ovsshm_store *store, const char *name, const char *new_name,
+                        ovsshm_error *reason) noexcept with gil:
+    try:
+        _manager(store).rename(_text(name), _text(new_name))
+        return 0
+    except BaseException as error:
+        return _refuse(error, reason)
+
+
 cdef int _snapshot_create(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
                           const char *snapshot, int64_t timeout_s,
                           ovsshm_error *reason) noexcept with gil:
@@ -390,6 +410,10 @@ cdef ovsshm_store *_make_python_store(dispatcher) except NULL:
     store.type.volume_stat = _volume_stat
     store.type.volume_list = _volume_list
     store.type.volume_resize = _volume_resize
+    if dispatcher.ability.truncate:
+        store.type.volume_truncate = _volume_truncate
+    if dispatcher.ability.rename:
+        store.type.volume_rename = _volume_rename
     store.type.snapshot_create = _snapshot_create
     store.type.snapshot_rollback = _snapshot_rollback
     store.type.snapshot_remove = _snapshot_remove

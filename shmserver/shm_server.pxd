@@ -125,6 +125,10 @@ cdef extern from "openvstorage/shm_server.h" nogil:
                            unsigned int count) noexcept nogil
         int (*volume_resize)(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
                              uint64_t size_bytes, ovsshm_error *error) noexcept nogil
+        int (*volume_rename)(ovsshm_store *store, const char *name, const char *new_name,
+                             ovsshm_error *error) noexcept nogil
+        int (*volume_truncate)(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
+                               uint64_t size_bytes, ovsshm_error *error) noexcept nogil
         int (*snapshot_create)(ovsshm_store *store, const char *name, ovsshm_store_volume *volume,
                                const char *snapshot, int64_t timeout_s,
                                ovsshm_error *error) noexcept nogil

@@ -166,8 +166,8 @@ class Store:
         raise _absent(self, "remove")
 
     def size(self, name: str) -> int:
-        """The size in bytes; KeyError or FileNotFoundError when there is no such volume.  What is
-        beyond a multiple of 512 is left out."""
+        """The size in bytes; KeyError or FileNotFoundError when there is no such volume.  Clients
+        see what there is up to a multiple of 512, a mount all of it."""
         raise _absent(self, "size")
 
     def allocated(self, name: str) -> int:
@@ -181,6 +181,18 @@ class Store:
     def resize(self, name: str, size_bytes: int) -> None:
         """Grow a volume, perhaps an open one; the new part reads as zeroes."""
         raise _absent(self, "resize")
+
+    def truncate(self, name: str, size_bytes: int) -> None:
+        """Grow or shrink a volume, perhaps an open one, to any number of bytes; cheaply, durable
+        with the next flush().  What was cut off reads as zeroes when it grows again.  For a mount,
+        as rename(); without it a mount can grow volumes by whole sectors, where there is resize().
+        """
+        raise _absent(self, "truncate")
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Give a volume and its snapshots another name, in the place of what has it; neither is
+        open."""
+        raise _absent(self, "rename")
 
     def snapshot_create(self, name: str, snapshot: str, timeout_s: int) -> None:
         """Keep the contents as they are now; no request is in flight.  Only called for new names.
@@ -279,6 +291,8 @@ class Ability(NamedTuple):
     write_zeroes: bool
     block_status: bool
     resize: bool
+    truncate: bool
+    rename: bool
     snapshot: bool
     manage: bool
 
@@ -298,6 +312,8 @@ def abilities(store: Store) -> Ability:
         write_zeroes=writable and can("write_zeroes"),
         block_status=can("block_status"),
         resize=writable and implements(store, "resize"),
+        truncate=writable and implements(store, "truncate"),
+        rename=writable and implements(store, "rename"),
         snapshot=implements(store, "snapshot_create"),
         manage=writable and implements(store, "create"),
     )

@@ -166,8 +166,8 @@ publish_size(struct command *c)
     if (!volume->open || volume->open->size_bytes == volume->exact_bytes) {
         return;
     }
-    c->resized = true;
     c->size_bytes = whole_sectors(volume->open->size_bytes);
+    c->resized = c->size_bytes != volume->size_bytes;
     ovsshm_store_release(&volume->exact_bytes, volume->open->size_bytes);
     ovsshm_store_release(&volume->size_bytes, c->size_bytes);
     pthread_mutex_lock(&registry->lock);
@@ -262,7 +262,8 @@ srv_manage_resize(struct job *job)
     }
     int rc = size_now(c, &size);
     rc = rc ? rc : check_size(c);
-    if (rc || wanted == whole_sectors(size)) {
+    size = whole_sectors(size);
+    if (rc || wanted == size) {
         return rc;
     }
     if (wanted < size) {

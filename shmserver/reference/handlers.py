@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import shmserver
 from shmclient.reference import control, names, tables, wire
 from shmclient.reference.tables import Input, Outcome
+from shmserver.names import whole_sectors
 from shmserver.reference.opened import Opened, Volume
 
 if TYPE_CHECKING:
@@ -151,8 +152,9 @@ def _quiet(core: Core, command: Command, volume: Volume | None) -> bool:
     return False
 
 
-def _publish_size(volume: Volume | None, size_bytes: int) -> None:
+def _publish_size(volume: Volume | None, exact_bytes: int) -> None:
     """Section 12.4, in its order; the reply to who asked comes last."""
+    size_bytes = whole_sectors(exact_bytes)
     if volume is None or volume.size_bytes == size_bytes:
         return
     volume.size_bytes = size_bytes
@@ -245,7 +247,9 @@ def _resize(core: Core, command: Command) -> Reply:
     names.check_size(name, wanted)
     _need(core, command, "resize volumes")
     manage, volume = core.dispatcher.manage, core.volumes.get(name)
-    size = volume.size_bytes if volume else _by_store("stat", name, manage.size, name)
+    size = volume.size_bytes if volume else None
+    if size is None:
+        size = whole_sectors(_by_store("stat", name, manage.size, name))
     if wanted < size:
         reason = f'volume "{name[:100]}" cannot shrink from {size} to {wanted} bytes'
         raise OSError(errno.EPERM, reason)
@@ -261,7 +265,7 @@ def _volume_info(core: Core, stat: Any) -> bytes:
     return wire.pack(
         "volume_info",
         name=stat.name,
-        size_bytes=stat.size_bytes,
+        size_bytes=whole_sectors(stat.size_bytes),
         allocated_bytes=stat.allocated_bytes,
         block_bytes=core.dispatcher.block_bytes,
         writers=modes.count(wire.MODE_WRITE),
@@ -335,7 +339,12 @@ def _snapshot_list(core: Core, command: Command) -> Reply:
     _need(core, command, "make snapshots")
     ask, most = core.dispatcher.manage.snapshot_list, page_elements("snapshot_info") + 1
     found = _by_store_of(core, "list", command, lambda: ask(name, after, most))
-    return _page("snapshot_info", (wire.pack("snapshot_info", **one._asdict()) for one in found))
+    return _page("snapshot_info", (_snapshot_info(one) for one in found))
+
+
+def _snapshot_info(snapshot: Any) -> bytes:
+    size_bytes = whole_sectors(snapshot.size_bytes)
+    return wire.pack("snapshot_info", **snapshot._replace(size_bytes=size_bytes)._asdict())
 
 
 # ---- open (section 4.5) ----

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shmclient.reference import region, wire
 from shmserver.manage import OpenVolume
+from shmserver.names import whole_sectors
 from shmserver.reference import entry as entries
 from shmserver.reference.books import Books
 from shmserver.reference.queue import Queue
@@ -24,7 +25,7 @@ class Volume:
     def __init__(self, opened: OpenVolume) -> None:
         self.name = opened.name
         self.opened = opened
-        self.size_bytes = opened.size_bytes
+        self.size_bytes = whole_sectors(opened.size_bytes)
         self.users: list[Opened] = []
         self.pauses = 0  # commands that need it quiet (section 4.4)
 

@@ -10,6 +10,7 @@
 
 #include <sys/stat.h>
 
+#include "server/local.h"
 #include "server_test.h"
 
 struct store_case {
@@ -127,6 +128,68 @@ test_volume_grows(void)
     CHECK_EQ(data[0], store_case->forgets ? 0 : 'g');
     CHECK_EQ(ovsshm_stat(conn, "v", &info), 0);
     CHECK_EQ(info.size_bytes, 2 * MIB);
+    discard(volume, "v");
+}
+
+/* Of users inside of the server, such as a mount. */
+static void
+test_volume_gets_another_name(void)
+{
+    struct ovsshm_volume_info info;
+    struct ovsshm_error error;
+    CHECK_EQ(srv_local_create(st.server, "b", MIB, &error), 0);
+    if (!store_case->type->volume_rename) {
+        CHECK_EQ(srv_local_rename(st.server, "b", "c", true, &error), -EOPNOTSUPP);
+        CHECK_EQ(srv_local_remove(st.server, "b", &error), 0);
+        return;
+    }
+    CHECK_EQ(srv_local_create(st.server, "c", 0, &error), 0);
+    CHECK_EQ(srv_local_rename(st.server, "b", "c", false, &error), -EEXIST);
+    CHECK_EQ(srv_local_rename(st.server, "d", "c", true, &error), -ENOENT);
+    CHECK_EQ(srv_local_rename(st.server, "b", "c", true, &error), 0);
+    CHECK_EQ(ovsshm_list(conn, NULL, &info, 1), 1);
+    CHECK(!strcmp(info.name, "c"));
+    CHECK_EQ(info.size_bytes, MIB);
+    CHECK_EQ(srv_local_rename(st.server, "c", "a", false, &error), 0);
+    CHECK_EQ(ovsshm_stat(conn, "c", &info), -ENOENT);
+    CHECK_EQ(ovsshm_remove(conn, "a"), 0);
+}
+
+static void
+expect_size(uint64_t size_bytes)
+{
+    struct ovsshm_volume_info info;
+    CHECK_EQ(srv_local_stat(st.server, "v", &info), 0);
+    CHECK_EQ(info.size_bytes, size_bytes);
+    CHECK_EQ(ovsshm_stat(conn, "v", &info), 0);
+    CHECK_EQ(info.size_bytes, size_bytes / 512 * 512);
+}
+
+static void
+test_volume_of_any_size(void)
+{
+    struct ovsshm_error error;
+    unsigned char data[4096];
+    bool exact = store_case->type->volume_truncate && can(OVSSHM_CAP_RESIZE);
+    struct ovsshm_volume *volume = make("v", 4096);
+    memset(data, 't', sizeof(data));
+    CHECK_EQ(run(volume, OVSSHM_OP_WRITE, 0, data, 4096), 4096);
+    if (!exact) {
+        CHECK(srv_local_truncate(st.server, "v", 1000, &error) < 0);
+        discard(volume, "v");
+        return;
+    }
+    CHECK_EQ(srv_local_truncate(st.server, "v", 1000, &error), -EBUSY);
+    ovsshm_close(volume);
+    CHECK_EQ(srv_local_truncate(st.server, "v", 1000, &error), 0);
+    expect_size(1000);
+    volume = open_ok(conn, "v", OVSSHM_MODE_WRITE, 1);
+    CHECK_EQ(ovsshm_volume_bytes(volume), 512);
+    CHECK_EQ(srv_local_truncate(st.server, "v", 5000, &error), 0);
+    expect_size(5000);
+    CHECK_EQ(run(volume, OVSSHM_OP_READ, 0, data, 4096), 4096);
+    CHECK_EQ(data[999], store_case->forgets ? 0 : 't');
+    CHECK_EQ(data[1000] | data[1535] | data[4095], 0);
     discard(volume, "v");
 }
 
@@ -429,6 +492,8 @@ run_store_tests(const struct store_case *plugged)
     store_begin();
     RUN(test_volumes_are_made_found_and_removed);
     RUN(test_volume_grows);
+    RUN(test_volume_gets_another_name);
+    RUN(test_volume_of_any_size);
     RUN(test_data_reads_as_written);
     RUN(test_end_of_the_volume);
     RUN(test_many_requests_in_flight);

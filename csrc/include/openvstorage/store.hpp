@@ -227,6 +227,13 @@ template <class VolumeT> class Store
     virtual void remove(const std::string &name);                      /* it is not open */
     /* Grows, with zeroes; open: nullptr if it is not.  Requests go on beside it. */
     virtual void resize(const std::string &name, VolumeT *open, uint64_t size_bytes);
+    /*
+     * For a mount.  Any number of bytes, more or less, cheaply; durable with the next flush.  What
+     * was cut off reads as zeroes when it grows again.  No request is in flight when it shrinks.
+     */
+    virtual void truncate(const std::string &name, VolumeT *open, uint64_t size_bytes);
+    /* For a mount: with its snapshots, in the place of what has this name; neither is open. */
+    virtual void rename(const std::string &name, const std::string &new_name);
 
     /* If the volume is open it is passed, and no request of it is in flight. */
     virtual void snapshot_create(const std::string &name, VolumeT *open,

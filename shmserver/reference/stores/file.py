@@ -14,7 +14,6 @@ import time
 from collections.abc import Iterable
 from os import PathLike
 
-from shmclient.reference import wire
 from shmserver.reference.stores import pool as pools
 from shmserver.reference.stores import sparse
 from shmserver.store import Extent, Snapshot, Store
@@ -68,7 +67,7 @@ class File(Store):
             log.warning('volume "%s" is removed, its snapshots are not: %s', name, error.strerror)
 
     def size(self, name: str) -> int:
-        return _usable(pools.status(self._pool.root, name).st_size)
+        return pools.status(self._pool.root, name).st_size
 
     def allocated(self, name: str) -> int:
         return pools.status(self._pool.root, name).st_blocks * 512
@@ -133,7 +132,7 @@ class File(Store):
     def snapshot_list(self, name: str) -> builtins.list[Snapshot]:
         pools.status(self._pool.root, name)
         found = [
-            Snapshot(snapshot, _usable(status.st_size), status.st_blocks * 512, status.st_mtime_ns)
+            Snapshot(snapshot, status.st_size, status.st_blocks * 512, status.st_mtime_ns)
             for snapshot, status in pools.regular_files(self._pool.snapshots, name)
         ]
         return sorted(found, key=lambda one: (one.created_ns, os.fsencode(one.name)))
@@ -180,11 +179,6 @@ class File(Store):
         self, volume: _Volume, length_bytes: int, offset_bytes: int
     ) -> Iterable[Extent]:
         return sparse.extents(volume.fd, length_bytes, offset_bytes)
-
-
-def _usable(file_bytes: int) -> int:
-    """Volumes are made of whole sectors; the rest of a file is left out."""
-    return file_bytes - file_bytes % wire.SECTOR_BYTES
 
 
 def _stamp(fd: int, newest_ns: int) -> None:

@@ -15,6 +15,8 @@ namespace openvstorage
 template <class V> void Store<V>::create(const std::string &, uint64_t) { detail::cannot("create volumes"); }
 template <class V> void Store<V>::remove(const std::string &) { detail::cannot("remove volumes"); }
 template <class V> void Store<V>::resize(const std::string &, V *, uint64_t) { detail::cannot("resize volumes"); }
+template <class V> void Store<V>::truncate(const std::string &, V *, uint64_t) { detail::cannot("resize volumes to the byte"); }
+template <class V> void Store<V>::rename(const std::string &, const std::string &) { detail::cannot("rename volumes"); }
 template <class V> void Store<V>::snapshot_create(const std::string &, V *, const std::string &, int64_t) { detail::cannot("make snapshots"); }
 template <class V> void Store<V>::snapshot_rollback(const std::string &, V *, const std::string &) { detail::cannot("roll back"); }
 template <class V> void Store<V>::snapshot_remove(const std::string &, const std::string &) { detail::cannot("remove snapshots"); }
@@ -51,6 +53,8 @@ template <class S> struct Glue {
         return std::is_same_v<Mine, Inherited> ? 0 : capability;
     }
     static constexpr bool submits = bit(&V::submit, &Volume::submit, 1);
+    static constexpr bool truncates = bit(&S::truncate, &Store<V>::truncate, 1);
+    static constexpr bool renames = bit(&S::rename, &Store<V>::rename, 1);
 
     static constexpr uint64_t implemented()
     {
@@ -169,6 +173,31 @@ template <class S> struct Glue {
             }
             s.resize(n, volume(open), size_bytes);
             set_size(open, size_bytes);
+            return 0;
+        });
+    }
+
+    static int volume_truncate(ovsshm_store *store, const char *name, ovsshm_store_volume *open,
+                               uint64_t size_bytes, ovsshm_error *error) noexcept
+    {
+        return manage(store, error, "truncate", name, [&](S &s, const std::string &n) {
+            if (!s.size(n)) {
+                return -ENOENT;
+            }
+            s.truncate(n, volume(open), size_bytes);
+            set_size(open, size_bytes);
+            return 0;
+        });
+    }
+
+    static int volume_rename(ovsshm_store *store, const char *from, const char *to,
+                             ovsshm_error *error) noexcept
+    {
+        return manage(store, error, "rename", from, [&](S &s, const std::string &n) {
+            if (!s.size(n)) {
+                return -ENOENT;
+            }
+            s.rename(n, to);
             return 0;
         });
     }
@@ -397,6 +426,8 @@ make_type()
     type.volume_stat = G::volume_stat;
     type.volume_list = G::volume_list;
     type.volume_resize = G::volume_resize;
+    type.volume_rename = G::renames ? G::volume_rename : nullptr;
+    type.volume_truncate = G::truncates ? G::volume_truncate : nullptr;
     type.snapshot_create = G::snapshot_create;
     type.snapshot_rollback = G::snapshot_rollback;
     type.snapshot_remove = G::snapshot_remove;
