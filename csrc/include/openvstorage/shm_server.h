@@ -117,7 +117,7 @@ enum ovsshm_store_flag {
 };
 
 /*
- * A group is one reactor's door to the store (an io_uring, a queue to a thread pool).  Stores that
+ * A group is one thread's door to the store (an io_uring, a queue to a thread pool).  Stores that
  * complete everything inside submit() need none.  A store keeps a request until it is done, also
  * when the client has gone meanwhile; its volume is busy until then.
  */
@@ -187,10 +187,11 @@ struct ovsshm_store_type {
     void (*volume_close)(struct ovsshm_store_volume *volume);
 
     /*
-     * Data path.  All calls for a group are made by one and the same thread, its reactor's, from
-     * group_create to group_destroy: what is the thread's own (a thread-local, an attachment to an
-     * interpreter) may be made in group_create, used in submit and poll, undone in group_destroy.
-     * Without group_create, submit is still called by the reactors' threads only, several at once.
+     * Data path.  All calls for a group are made by one and the same thread, a reactor's or one of
+     * a mount, from group_create to group_destroy: what is the thread's own (a thread-local, an
+     * attachment to an interpreter) may be made in group_create, used in submit and poll, undone in
+     * group_destroy. Without group_create, submit is still called by these threads only, several at
+     * once.
      */
     int (*group_create)(struct ovsshm_store *store, void **group);
     /*
