@@ -633,6 +633,34 @@ def test_missing_volume_is_enoent_by_key_error_too(serve):
             call("vol")
 
 
+def test_renames_and_sizes_to_the_byte_reach_the_store(serve):
+    class Renaming(Volumes):
+        calls: Any = ()
+
+        def truncate(self, name, size_bytes):
+            self.calls = [*self.calls, ("truncate", name, size_bytes)]
+
+        def rename(self, name, new_name):
+            self.calls = [*self.calls, ("rename", name, new_name)]
+
+        def size(self, name):
+            return {"vol": 1000}[name]
+
+    store = Renaming()
+    serving = serve(store).at
+    assert serving.ability.rename
+    assert serving.ability.truncate
+    assert serving.manage.truncate("vol", 5) == 1000  # what it says, not what was asked for
+    serving.manage.rename("vol", "new")
+    assert store.calls == [("truncate", "vol", 5), ("rename", "vol", "new")]
+    with pytest.raises(FileNotFoundError):
+        serving.manage.rename("none", "vol")
+    assert len(store.calls) == 2
+    plain = serve(Volumes()).at
+    assert not plain.ability.rename
+    assert not plain.ability.truncate
+
+
 def test_create_is_only_called_for_new_names(serve):
     class Creating(Volumes):
         def create(self, name, size_bytes):
