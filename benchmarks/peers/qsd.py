@@ -45,6 +45,24 @@ def _qemu10() -> str:
     return done.stdout.strip()
 
 
+def _backend(store: Store, number: int, size_bytes: int, images: Path) -> str:
+    node = f"node-name=n{number}"
+    if store == "null":
+        return f"driver=null-co,{node},size={size_bytes},read-zeroes=off"
+    image = sparse_file(images / f"image{number}", size_bytes)
+    aio = "aio=native,cache.direct=on" if store == "memory" else "aio=io_uring"
+    return f"driver=file,{node},filename={image},{aio}"
+
+
+def _daemon(volumes: int) -> tuple[list[str], int]:
+    """Its command with iothreads t0, t1, ..., which poll; and how many these are."""
+    threads = min(volumes, len(os.sched_getaffinity(0)))
+    argv = [f"{_qemu10()}/qemu-storage-daemon"]
+    for number in range(threads):
+        argv += ["--object", f"iothread,id=t{number},poll-max-ns={POLL_NS}"]
+    return argv, threads
+
+
 @contextmanager
 def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iterator[Peer]:
     """Its FUSE export. Store "memory": files on tmpfs; "file": in scratch, in the page cache.
@@ -53,7 +71,7 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
     same time, which `fio --verify` finds at once.
     """
     need_fuse()
-    argv = [f"{_qemu10()}/qemu-storage-daemon"]
+    argv, threads = _daemon(volumes)
     memory = store == "memory"
     with ExitStack() as stack:
         directory = stack.enter_context(scratch_directory(scratch))
@@ -61,11 +79,12 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
         mounts = [directory / f"export{number}" for number in range(volumes)]
         stack.callback(unmount_left, *mounts)
         for number, mount in enumerate(mounts):
-            image = sparse_file(images / f"image{number}", size_bytes)
             mount.touch()
-            argv += ["--blockdev", f"driver=file,node-name=n{number},filename={image}"]
+            argv += ["--blockdev", _backend(store, number, size_bytes, images)]
             argv += ["--export", f"type=fuse,id=e{number},node-name=n{number},writable=on,"]
-            argv[-1] += f"allow-other=off,mountpoint={mount}"
+            argv[-1] += f"iothread=t{number % threads},allow-other=off,mountpoint={mount}"
+
+        backing = "tmpfs, native aio" if memory else "page cache, io_uring"
 
         def ready() -> bool:
             return all(mount.stat().st_size == size_bytes for mount in mounts)
@@ -77,28 +96,16 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
             store,
             tuple(direct_disk(mount) for mount in mounts),
             (process.pid,),
-            variant=f"QEMU 10, one thread, direct-io, {'tmpfs' if memory else 'page cache'}",
+            variant=f"QEMU 10, polling iothread, {backing}",
             copies={"read": 2, "write": 2},
         )
-
-
-def _backend(store: Store, number: int, size_bytes: int, images: Path) -> str:
-    node = f"node-name=n{number}"
-    if store == "null":
-        return f"driver=null-co,{node},size={size_bytes},read-zeroes=off"
-    image = sparse_file(images / f"image{number}", size_bytes)
-    return f"driver=file,{node},filename={image},aio=native,cache.direct=on"
 
 
 @contextmanager
 def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iterator[Peer]:
     """QEMU 10 on both sides. Store "memory": files on tmpfs; "null": the daemon does nothing."""
-    programs = _qemu10()
-    threads = min(volumes, len(os.sched_getaffinity(0)))
-    argv = [f"{programs}/qemu-storage-daemon"]
-    for number in range(threads):
-        argv += ["--object", f"iothread,id=t{number},poll-max-ns={POLL_NS}"]
-    env = {"PATH": f"{programs}:{os.environ['PATH']}"}
+    argv, threads = _daemon(volumes)
+    env = {"PATH": f"{Path(argv[0]).parent}:{os.environ['PATH']}"}
     with ExitStack() as stack:
         directory = stack.enter_context(scratch_directory(scratch))
         images = stack.enter_context(tmpfs_directory()) if store == "memory" else directory
