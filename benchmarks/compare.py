@@ -207,9 +207,9 @@ def main(
     Rounds are compared with rounds of the same placement of the CPUs only.  Every round before
     makes a pair with every round after; the median of the pairs' ratios is the change, and it
     counts when the confidence interval of it (distribution-free, so the spread of the rounds
-    decides) lies beyond the threshold as a whole.  Under four rounds on a side nothing can be
-    said, which is said.  Peers that are other people's programs are listed, but only this project
-    can fail.
+    decides) lies beyond the threshold as a whole.  Under five rounds on a side nothing can be
+    decided, which is said.  Peers that are other people's programs are listed, but only this
+    project can fail.
     """
     runs = _read(before), _read(after)
     try:
@@ -250,6 +250,8 @@ def _print(
         f"{len(verdicts)} figures: {said}. "
         f"Chance alone would call up to {chance:.1f} of {decided} worse if nothing changed."
     )
+    if counts[UNKNOWN]:
+        console.print("More rounds decide more: python -m benchmarks --rounds 5")
 
 
 if __name__ == "__main__":

@@ -223,9 +223,10 @@ def test_tables_have_no_columns_for_placements_that_were_not_met() -> None:
     near = rounds([1e6, 1.1e6, 0.9e6]), rounds([5e4] * 3, peer=USUAL)
     only = markdown(run_of(*near))
     assert "| FUSE usual | IOPS, 4k reads, depth 1, qemu-img | **20x** | 20x |" in only
-    assert "| shm memory | 1.00 M (900 k - 1.10 M) | 2.00 |" in only
+    assert "| shm memory | 1.00 M | 2.00 |" in only
     both = markdown(run_of(*near, rounds([4e5], placement="far")))
-    assert "| shm memory | 1.00 M (900 k - 1.10 M) | 400 k | 2.00 |" in both
+    assert "| shm memory | 1.00 M / 400 k | 2.00 |" in both
+    assert "| FUSE memory direct | 50.0 k / - | 2.00 |" in both
 
 
 def test_a_peer_that_wins_is_named_first_by_how_much() -> None:

@@ -9,10 +9,15 @@ from benchmarks import goals
 from benchmarks.record import Placement, Results
 from benchmarks.report.findings import Tile, losses, noise, tiles
 from benchmarks.report.run import Group, Run, cpu, iops
-from benchmarks.units import Load, quantity, times
+from benchmarks.report.sections import loud
+from benchmarks.units import quantity, times
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _REGION = re.compile(f"{re.escape(BEGIN)}.*?{re.escape(END)}", re.S)
+
+
+MOST = 6
+"""Losses that are listed here; the page has all."""
 
 
 class NoRegion(ValueError):
@@ -33,8 +38,7 @@ def markdown(results: Results) -> str:
     parts = [_origin(run)]
     if found:
         parts.append(_ratios(run, found))
-    parts += [_rates(run, load) for load in _shown(run)]
-    parts.append(_lost(run))
+    parts += [_rates(run), _lost(run)]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -42,7 +46,8 @@ def _origin(run: Run) -> str:
     machine = run.results.environment
     return (
         f"`{run.results.command}`, {run.results.started[:10]}: {machine.cpus} CPUs of"
-        f" {machine.cpu}, Linux {machine.kernel}, {machine.system}. {noise(run)}"
+        f" {machine.cpu}, Linux {machine.kernel}, {machine.system}."
+        f" {noise(run)} Medians; the report has every round."
     )
 
 
@@ -67,35 +72,35 @@ def _figure(tile: Tile, placement: Placement) -> list[str]:
             f"{figure.wanted:g}x{'' if figure.reached else ' missed'}"]  # fmt: skip
 
 
-def _shown(run: Run) -> list[Load]:
-    return [
+def _rates(run: Run) -> str:
+    """4k reads of qemu-img at depths 1 and 32, of those who have a name in the plots as well."""
+    loads = [
         x
         for x in run.closed()
-        if x.loader == "qemu-img" and x.workload == "read" and x.block_size == 4096
-        and x.depth in (1, 32) and x.volumes == 1
-    ]  # fmt: skip
-
-
-def _rates(run: Run, load: Load) -> str:
-    met = run.placements()
-    lines = [
-        f"| {load} | {' | '.join(f'requests/s, {p}' for p in met)} | CPU us per I/O |",
-        "|---|" + "---|" * (len(met) + 1),
+        if (x.loader, x.workload, x.block_size, x.volumes) == ("qemu-img", "read", 4096, 1)
+        and x.depth in (1, 32)
     ]
-    for group in sorted(run.at(load), key=lambda g: -(g.typical(iops) or 0)):
-        cells = [group.peer, *(_spread(group, p) for p in met), _cpu(group)]
-        lines.append(f"| {' | '.join(cells)} |")
+    if not loads:
+        return ""
+    met = " / ".join(run.placements()) or "median"
+    heads = [f"depth {x.depth}: requests/s, {met} | CPU us per I/O" for x in loads]
+    lines = [
+        f"| {loads[0].kind}, qemu-img | {' | '.join(heads)} |",
+        "|---" * (1 + 2 * len(loads)) + "|",
+    ]
+    shown = set().union(*(loud(run, run.at(x)) for x in loads))
+    first = sorted(run.at(loads[0]), key=lambda g: -(g.typical(iops) or 0))
+    for peer in (g.peer for g in first if g.peer in shown):
+        groups = [run.group(peer, x) or Group(peer, x) for x in loads]
+        cells = [cell for g in groups for cell in (_medians(run, g), _cpu(g))]
+        lines.append(f"| {peer} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def _spread(group: Group, placement: Placement) -> str:
-    values = group.values(iops, placement)
-    middle = group.median(iops, placement)
-    if middle is None:
-        return ""
-    if len(values) == 1:
-        return quantity(middle)
-    return f"{quantity(middle)} ({quantity(min(values))} - {quantity(max(values))})"
+def _medians(run: Run, group: Group) -> str:
+    """One for each placement that the run met; - where this peer did not."""
+    found = [group.median(iops, p) for p in run.placements() or [None]]
+    return " / ".join("-" if value is None else quantity(value) for value in found)
 
 
 def _cpu(group: Group) -> str:
@@ -110,7 +115,7 @@ def _lost(run: Run) -> str:
     lines = ["| where a peer wins | peer | by | values | CPUs |", "|---|---|---|---|---|"]
     lines += [
         f"| {x.figure}: {x.load} | {x.peer} | {times(x.ratio)} | {x.said} | {x.placement or ''} |"
-        for x in found[:8]
+        for x in found[:MOST]
     ]
-    more = f"\n\nand {len(found) - 8} more, in the report." if len(found) > 8 else ""
+    more = f"\n\nand {len(found) - MOST} more, in the report." if len(found) > MOST else ""
     return "\n".join(lines) + more

@@ -8,11 +8,24 @@ from pathlib import Path
 import jinja2
 
 from benchmarks import goals, units
-from benchmarks.record import Results
+from benchmarks.record import Environment, Results
 from benchmarks.report import findings, sections, tables
 from benchmarks.report.run import FAMILIES, NOISY, Run
 
 HERE = Path(__file__).parent
+
+
+def machine(environment: Environment) -> list[tuple[str, str]]:
+    """What it ran on, as one says it."""
+    handover = environment.handover_ns
+    return [
+        ("CPUs", f"{environment.cpus} of {environment.cpu}"),
+        ("memory", f"{environment.memory_bytes / 2**30:.1f} GiB"),
+        ("kernel", environment.kernel),
+        ("system", environment.system),
+        ("openvstorage-shm", f"{environment.version}, {environment.commit or 'commit not known'}"),
+        ("hand-over at start", "not known" if handover is None else units.duration(handover)),
+    ]
 
 
 def page(results: Results) -> str:
@@ -32,6 +45,7 @@ def page(results: Results) -> str:
         css=(HERE / "page.css").read_text(),
         results=results,
         run=run,
+        machine=machine(results.environment),
         families=[f for f in FAMILIES if f in {run.family(peer) for peer in run.peers}],
         headline=findings.headline(figures),
         goals=findings.tiles(figures),
