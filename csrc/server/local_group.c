@@ -45,6 +45,7 @@ srv_local_link(struct local *local)
 {
     struct locals *locals = &local->session.server->locals;
     pthread_mutex_lock(&lock);
+    local->state = locals->stopping ? LOCAL_ENDING : LOCAL_OPEN;
     LIST_INSERT_HEAD(&locals->locals, local, link);
     ovsshm_add_relaxed(&locals->count, 1);
     pthread_mutex_unlock(&lock);
