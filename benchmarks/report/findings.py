@@ -170,7 +170,7 @@ def event_rows(run: Run) -> list[EventRow]:
     found = []
     for load in run.closed():
         groups = {group.peer: group for group in run.at(load)}
-        if EVENTS not in groups or load.depth not in (1, 32) or "write" in load.workload:
+        if EVENTS not in groups or load.depth not in (1, 32) or "read" not in load.workload:
             continue
         for placement in PLACEMENTS:
             for peer in (EVENTS, "shm memory"):
