@@ -13,7 +13,7 @@ import jsonschema
 import pytest
 from conftest import TOP, run
 
-from benchmarks import plan, record, runner
+from benchmarks import idle, plan, record, runner
 from benchmarks.budget import LONGEST_S, SHORTEST_S, Budget
 from benchmarks.load import Command, LoadFailed, NoLoad, Outcome, Workload
 from benchmarks.peers import PEERS, Disk, Peer, PeerUnavailable, QemuDisk
@@ -265,3 +265,18 @@ def test_an_interrupted_run_writes_what_it_has(tmp_path: Path) -> None:
     assert found.records
     assert not found.finished
     assert "interrupted" in found.notes
+
+
+@pytest.mark.qemu
+def test_idle_disks_are_open_and_cost_next_to_nothing(tmp_path: Path) -> None:
+    images = [tmp_path / str(number) for number in range(3)]
+    for image in images:
+        image.write_bytes(bytes(1 << 20))
+    disks = [Disk(QemuDisk(str(image), options=("-f", "raw", "-n"))) for image in images]
+    found, noise = idle.sample(disks, (), 0.2)
+    assert found.cpu_us_per_second.client < 1e6  # of 3 processes; they would use all of it
+    assert found.cpu_us_per_second.server == found.wakeups_per_second.server == 0
+    assert 0 <= noise <= 1
+    missing = Disk(QemuDisk(str(tmp_path / "missing")))
+    with pytest.raises(LoadFailed, match="No such file"):
+        idle.sample([missing], (), 0.2)
