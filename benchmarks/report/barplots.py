@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Picture
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 from matplotlib.transforms import Affine2D, ScaledTranslation, Transform, blended_transform_factory
 
@@ -47,9 +48,9 @@ class _Rows:
             y += 7
         self.height = y
 
-    def panel(self, title: str) -> Axes:
+    def panel(self, title: str) -> tuple[Picture, Axes]:
         left = max((len(name) for _, name in self.names), default=0) * _CHAR + 8
-        _, axes = panel(int(self.height) + 42, int(left), 72)
+        figure, axes = panel(int(self.height) + 42, int(left), 72)
         axes.set_ylim(self.height - 2, -3)
         axes.set_yticks([])
         axes.spines["left"].set_color(COLOUR["muted"])
@@ -60,7 +61,7 @@ class _Rows:
                 color=colour_of(self.run, name), transform=_pixels_right_of_axes(axes),
             )  # fmt: skip
         _quantity_axis(axes, title)
-        return axes
+        return figure, axes
 
     def scale(self, axes: Axes) -> float:
         """Sets and gives the longest that is drawn: all rounds, but null-co only up to CEILING."""
@@ -120,14 +121,14 @@ def _quantity_axis(axes: Axes, title: str) -> None:
 def bars(run: Run, groups: Sequence[Group], of: Value, title: str, said: str) -> Markup:
     """Medians as bars with every round on them, the highest first."""
     rows = _Rows(run, groups, of, best_low=False)
-    axes = rows.panel(title)
+    figure, axes = rows.panel(title)
     longest = rows.scale(axes)
     for y, group, placement, median in rows.bars:
         alpha = FAR_ALPHA if placement == "far" else NEAR_ALPHA
         axes.barh(y, min(median, longest), height=11, color=colour_of(run, group.peer), alpha=alpha)
         rows.label(axes, y, group, placement, median)
     rows.dots(axes)
-    return svg(axes.figure, said)
+    return svg(figure, said)
 
 
 def _labelled(text: str, placement: Placement | None) -> str:
@@ -141,7 +142,7 @@ def cost_stacks(run: Run, groups: Sequence[Group], title: str, said: str) -> Mar
         return record.cpu_us_per_io.client if record.cpu_us_per_io else None
 
     rows = _Rows(run, groups, cpu, best_low=True)
-    axes = rows.panel(title)
+    figure, axes = rows.panel(title)
     rows.scale(axes)
     for y, group, placement, median in rows.bars:
         colour = colour_of(run, group.peer)
@@ -154,20 +155,20 @@ def cost_stacks(run: Run, groups: Sequence[Group], title: str, said: str) -> Mar
         )  # fmt: skip
         rows.label(axes, y, group, placement, median)
     rows.dots(axes)
-    return svg(axes.figure, said)
+    return svg(figure, said)
 
 
 def percentiles(run: Run, groups: Sequence[Group], said: str) -> Markup:
     """p50, p99 and p99.9 of each peer on one logarithmic line; medians of the rounds."""
     rows = _Rows(run, groups, lambda r: r.latency_us.p50 if r.latency_us else None, best_low=True)
-    axes = rows.panel("microseconds, logarithmic")
+    figure, axes = rows.panel("microseconds, logarithmic")
     axes.set_xscale("log")
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: tick(value)))
     parts: list[tuple[Value, float, float]] = [
-        (lambda r: r.latency_us and r.latency_us.p50, 6.5, 0.95),
-        (lambda r: r.latency_us and r.latency_us.p99, 5.0, 0.65),
-        (lambda r: r.latency_us and r.latency_us.p999, 3.6, 0.4),
+        (lambda r: r.latency_us.p50 if r.latency_us else None, 6.5, 0.95),
+        (lambda r: r.latency_us.p99 if r.latency_us else None, 5.0, 0.65),
+        (lambda r: r.latency_us.p999 if r.latency_us else None, 3.6, 0.4),
     ]
     for y, group, placement, median in rows.bars:
         colour = colour_of(run, group.peer)
@@ -181,7 +182,6 @@ def percentiles(run: Run, groups: Sequence[Group], said: str) -> Markup:
             1.02, y, _labelled(text, placement), transform=axes.get_yaxis_transform(),
             va="center_baseline", fontsize=SMALL,
         )  # fmt: skip
-    figure = axes.figure
     box = axes.get_position()
     axes.set_position((box.x0, box.y0, 1 - box.x0 - 136 / WIDTH, box.height))
     return svg(figure, said)

@@ -99,7 +99,8 @@ def _rates(run: Run) -> str:
 
 def _medians(run: Run, group: Group) -> str:
     """One for each placement that the run met; - where this peer did not."""
-    found = [group.median(iops, p) for p in run.placements() or [None]]
+    met: list[Placement | None] = [*run.placements()] or [None]
+    found = [group.median(iops, p) for p in met]
     return " / ".join("-" if value is None else quantity(value) for value in found)
 
 

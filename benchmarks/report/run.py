@@ -83,7 +83,7 @@ class Run:
     def loads(self) -> list[Load]:
         """Small blocks first, then as measured, shallow before deep."""
         order = {load: number for number, load in enumerate(self._groups)}
-        kinds = {}
+        kinds: dict[tuple[str, str], int] = {}
         for load in order:
             kinds.setdefault((load.loader, load.kind), len(kinds))
 
