@@ -11,6 +11,8 @@ A store of your own is a class in Python, see shmserver.store; Server(MyStore())
 Errors are OSError with the reason.  The server logs to logging.getLogger("shmserver").
 """
 
+from pathlib import Path
+
 from shmserver._core import Server, __version__, default_socket, stores
 from shmserver.store import Extent, Op, Request, Snapshot, Store
 
@@ -23,5 +25,11 @@ __all__ = [
     "Store",
     "__version__",
     "default_socket",
+    "get_include",
     "stores",
 ]
+
+
+def get_include() -> str:
+    """The directory of <openvstorage/store.hpp> and what else a store in C or C++ includes."""
+    return str(Path(__file__).parent / "include")

@@ -134,7 +134,7 @@ class Section(BaseModel):
 
 
 class ShmServer(Section):
-    """What is served and how; also the defaults.  0 and None: not given, the C core knows better."""
+    """What is served and how; also the defaults.  0 and None: not given, the core has its own."""
 
     pool: Name | None = None
     socket: Name | None = None

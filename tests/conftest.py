@@ -69,7 +69,10 @@ def client_argv(socket: str | os.PathLike[str], *words: str) -> list[str]:
 
 
 class ServerProcess:
-    """A `shmserver` of its own session; `command` may put something in front of it."""
+    """A `shmserver` of its own session; `command` may put something in front of it.
+
+    scripts: where it is installed.
+    """
 
     def __init__(
         self,
@@ -79,11 +82,12 @@ class ServerProcess:
         log: Path,
         env: Mapping[str, str] | None = None,
         command: Sequence[str] = (),
+        scripts: Path = SCRIPTS,
     ) -> None:
         self.socket = socket
         self.options = list(options)
         self.log_path = log
-        self._command = [*command, str(SCRIPTS / "shmserver"), "--socket", str(socket), *options]
+        self._command = [*command, str(scripts / "shmserver"), "--socket", str(socket), *options]
         self._env = {**os.environ, **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
 

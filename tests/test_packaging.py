@@ -12,10 +12,11 @@ import sys
 import tarfile
 import tomllib
 import zipfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from conftest import TOP, run
+from conftest import TOP, ServerProcess, run
 
 VERSION = (TOP / "VERSION").read_text().strip()
 # Everything in one worker: the wheel takes a while to build.
@@ -109,6 +110,31 @@ def test_wheel_works_in_a_clean_environment(installed, short_dir, pool):
     )
     assert str(TOP) not in result.stdout
     assert str(installed.parent) in result.stdout
+
+
+def test_wheel_is_all_that_a_store_in_cpp_needs(installed, short_dir):
+    """Compiled with the headers in it, and served by the server in it."""
+    include = run(
+        [installed / "python", "-c", "import shmserver; print(shmserver.get_include())"],
+        cwd=short_dir,
+    ).stdout.strip()
+    assert include.startswith(str(installed.parent))
+    store = short_dir / "dedup.so"
+    source = TOP / "examples" / "cpp_store.cpp"
+    flags = ["-std=c++17", "-shared", "-fPIC", f"-I{include}"]
+    run(["g++", *flags, source, "-o", store], timeout=120)
+    served = ServerProcess(
+        short_dir / "s.sock", ["--store", str(store)], log=short_dir / "log", scripts=installed
+    )
+    with ExitStack() as stack:
+        stack.callback(served.kill)
+        served.start()
+        stack.callback(served.stop)
+        words = ["--socket", served.socket]
+        run([installed / "shmclient", "create", "vol", "1M", *words], cwd=short_dir)
+        run([installed / "shmclient", "import", source, "vol", "--overwrite", *words])
+        exported = run([installed / "shmclient", "cat", "vol", *words]).stdout
+        assert exported.startswith(source.read_text())
 
 
 def test_wheel_without_the_extra_says_what_the_reference_needs(installed):
