@@ -378,8 +378,11 @@ cdef class Server:
         if self.core is not None:
             raise RuntimeError("already made")
         cdef _Core core = _Core()
+        options = dict(options or {})
+        if volume_suffix and store == "file":
+            options["suffix"] = volume_suffix
         core.make_store(os.fspath(store) if isinstance(store, os.PathLike) else store, pool,
-                        dict(options or {}), deadline_s)
+                        options, deadline_s)
         if core.dispatcher is not None:
             reactors = self._one_reactor(core.dispatcher, reactors)
         if not shared_memory and (mount is None or socket is not None):

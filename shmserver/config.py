@@ -229,8 +229,8 @@ def load(path: str | None, given: dict[str, Any]) -> Settings:
     values |= given
     if values.get("implementation") == "reference":
         values.setdefault("store", "memory")
-        if values.get("mount") is not None:
-            raise Failure("the reference implementation has no mount")
+        if values.get("mount") is not None or values.get("volume_suffix"):
+            raise Failure("the reference implementation has no mount and no suffix of volumes")
     if not values.get("shared_memory", True) and values.get("mount") is None:
         raise Failure(
             f'cannot use the config "{path}":\n  filesystem.fs_enable_shm_interface: false would '

@@ -97,12 +97,13 @@ def _make_server(
     implementation: "type[Server] | type[reference.Server]", settings: Settings
 ) -> "Server | reference.Server":
     spin_ns = settings.spin_max
-    mount: dict[str, Any] = {}
+    native: dict[str, Any] = {}
+    if settings.volume_suffix:
+        native["volume_suffix"] = settings.volume_suffix
     if settings.mount is not None:
-        mount = {
+        native |= {
             "mount": settings.mount,
             "mount_options": settings.mount_options,
-            "volume_suffix": settings.volume_suffix,
             "shared_memory": settings.shared_memory,
             "unmounted": None if settings.shared_memory else _end,
         }
@@ -126,7 +127,7 @@ def _make_server(
             connections_max=settings.connections_max,
             arena_bytes_max=settings.arena_max or 0,
             spin_ns_max=0 if spin_ns is None else spin_ns or NEVER_SPIN,
-            **mount,
+            **native,
         )
     except OSError as error:
         raise Failure(f"cannot start: {error.strerror or error}") from error

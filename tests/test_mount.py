@@ -127,9 +127,10 @@ def test_copies_are_equal_and_sparse(mounted):
         file.truncate(64 * MIB)
         file.seek(MIB)
         file.write(os.urandom(100000))
-    shell("cp --sparse=always source copy; cp -p source kept; cmp source copy", mounted.path)
+    shell("cp --sparse=always source copy; cp -p source kept", mounted.path)
     assert (mounted.path / "copy").stat().st_blocks * 512 < 8 * MIB
     assert (mounted.path / "kept").stat().st_mtime == source.stat().st_mtime
+    shell("cmp source copy; cmp source kept", mounted.path)
 
 
 def test_holes_are_found(mounted):

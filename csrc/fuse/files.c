@@ -12,7 +12,6 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
-#include "shared/names.h"
 #include "stores/file.h"
 
 /* A file system of its own that nobody sees and that ends with its descriptor. */
@@ -145,23 +144,6 @@ mnt_files_create(struct ovsshm_mount *mount, const char *path, int flags, mode_t
     return rc < 0 ? rc : fd;
 }
 
-/* The store removes directories that have become empty; those made on purpose are to stay. */
-static int
-keep(int parent, const char *leaf)
-{
-    char marker[MNT_NAME_MAX + sizeof(OVSSHM_PRIVATE_COMPONENT) + 1];
-    snprintf(marker, sizeof(marker), "%s/" OVSSHM_PRIVATE_COMPONENT, leaf);
-    return mkdirat(parent, marker, 0700) ? -errno : 0;
-}
-
-static void
-unkeep(int parent, const char *leaf)
-{
-    char marker[MNT_NAME_MAX + sizeof(OVSSHM_PRIVATE_COMPONENT) + 1];
-    snprintf(marker, sizeof(marker), "%s/" OVSSHM_PRIVATE_COMPONENT, leaf);
-    unlinkat(parent, marker, AT_REMOVEDIR);
-}
-
 int
 mnt_files_mkdir(struct ovsshm_mount *mount, const char *path, mode_t mode,
                 const struct fuse_ctx *owner)
@@ -174,10 +156,7 @@ mnt_files_mkdir(struct ovsshm_mount *mount, const char *path, mode_t mode,
     int rc = mkdirat(parent, leaf, 0700) ? -errno : 0;
     if (rc == 0) {
         int fd = openat(parent, leaf, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        rc = fd < 0 ? -errno : mount->backed ? keep(parent, leaf) : 0;
-        if (rc == 0) {
-            rc = give(fd, mode, owner);
-        }
+        rc = fd < 0 ? -errno : give(fd, mode, owner);
         if (fd >= 0) {
             close(fd);
         }
@@ -194,13 +173,7 @@ mnt_files_rmdir(struct ovsshm_mount *mount, const char *path)
     if (parent < 0) {
         return parent;
     }
-    if (mount->backed) {
-        unkeep(parent, leaf);
-    }
     int rc = unlinkat(parent, leaf, AT_REMOVEDIR) ? -errno : 0;
-    if (rc == -ENOTEMPTY && mount->backed) {
-        keep(parent, leaf);
-    }
     close(parent);
     return rc;
 }

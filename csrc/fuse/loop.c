@@ -125,7 +125,7 @@ add_worker(struct ovsshm_mount *mount)
     }
     worker->next = loop->workers;
     loop->workers = worker;
-    loop->count++;
+    ovsshm_add(&loop->count, 1);
     return 0;
 }
 
@@ -200,7 +200,7 @@ serve(void *arg)
     serve_requests(worker);
     pthread_cleanup_pop(1);
     pthread_mutex_lock(&mount->loop.lock);
-    bool last = --mount->loop.count == 0 && !mount->loop.stopping;
+    bool last = ovsshm_sub(&mount->loop.count, 1) == 0 && !mount->loop.stopping;
     mount->loop.stopping |= last;
     pthread_mutex_unlock(&mount->loop.lock);
     if (last) {

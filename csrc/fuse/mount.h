@@ -92,7 +92,7 @@ struct mnt_tree {
 struct mnt_loop {
     pthread_mutex_t lock;
     struct mnt_worker *workers; /* all there have been */
-    unsigned count;             /* running */
+    unsigned count;             /* atomic: running */
     unsigned idle;              /* atomic: waiting for a request */
     bool stopping;              /* no more of them */
 };

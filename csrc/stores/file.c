@@ -74,6 +74,17 @@ set_threads(struct file_store *fs, const struct ovsshm_store_option *option,
 }
 
 static int
+set_suffix(struct file_store *fs, const struct ovsshm_store_option *option,
+           struct ovsshm_error *error)
+{
+    if (strchr(option->value, '/') || strlen(option->value) >= sizeof(fs->suffix)) {
+        return bad_value(option, "an ending such as .raw of at most 32 bytes", error);
+    }
+    strcpy(fs->suffix, option->value);
+    return 0;
+}
+
+static int
 set_options(struct file_store *fs, const struct ovsshm_store_params *params,
             struct ovsshm_error *error)
 {
@@ -84,6 +95,7 @@ set_options(struct file_store *fs, const struct ovsshm_store_params *params,
         {"engine", set_engine},
         {"direct", set_direct},
         {"threads", set_threads},
+        {"suffix", set_suffix},
     };
     const struct ovsshm_store_option automatic = {"engine", "auto"};
     fs->threads_max = THREADS_DEFAULT;
@@ -345,6 +357,9 @@ file_create(const struct ovsshm_store_params *params, struct ovsshm_store **stor
                             (fs->can_punch ? OVSSHM_CAP_DISCARD : 0);
     srv_log(&fs->log, OVSSHM_LOG_INFO, "file store on %s: engine %s, direct I/O %s", params->pool,
             fs->engine->name, fs->direct ? "on" : "off");
+    if (fs->suffix[0]) {
+        ovsshm_file_use_suffix(fs);
+    }
     *store = &fs->base;
     return 0;
 }
@@ -387,7 +402,8 @@ const struct ovsshm_store_type ovsshm_store_file = {
     .summary = "sparse files in a directory; snapshots by reflink or sparse copy",
     .options = "engine=auto|io_uring|threads  for what may block; auto: io_uring if it works\n"
                "direct=off|on                 past the page cache where requests are aligned\n"
-               "threads=8                     most threads per reactor with engine=threads",
+               "threads=8                     most threads per reactor with engine=threads\n"
+               "suffix=.raw                   only files that end so are volumes, named without it",
     .create = file_create,
     .destroy = file_destroy,
     .volume_create = ovsshm_file_volume_create,

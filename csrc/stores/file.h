@@ -27,6 +27,7 @@
 /* Longest path under snapshots/, and of a file in tmp/. */
 #define FILE_PATH_BYTES (2 * OVSSHM_NAME_BYTES)
 #define FILE_TMP_BYTES 32
+#define FILE_SUFFIX_BYTES 33
 
 struct file_group;
 
@@ -56,8 +57,10 @@ struct file_store {
     const struct file_engine *engine;
     unsigned threads_max; /* per group */
     bool direct;
-    bool mounted;   /* atomic */
-    bool can_punch; /* fallocate: PUNCH_HOLE, ZERO_RANGE */
+    bool mounted;                      /* atomic */
+    char suffix[FILE_SUFFIX_BYTES];    /* of the files that are volumes; "": all */
+    struct ovsshm_store_type suffixed; /* the type, if there is one */
+    bool can_punch;                    /* fallocate: PUNCH_HOLE, ZERO_RANGE */
     bool can_zero;
     uint32_t direct_offset_align;
     uint32_t direct_memory_align;
@@ -173,6 +176,11 @@ int ovsshm_file_volume_rename(struct ovsshm_store *store, const char *from, cons
 
 /* What a crash has cut short; before tmp/ is emptied. */
 int ovsshm_file_rename_finish(struct file_store *fs);
+
+/* ---- file_suffix.c -------------------------------------------------------------------------- */
+
+/* From now on only files with fs->suffix are volumes. */
+void ovsshm_file_use_suffix(struct file_store *fs);
 
 /* ---- file_snapshot.c ------------------------------------------------------------------------ */
 
