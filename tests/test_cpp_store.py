@@ -77,7 +77,7 @@ def compile_checker(target: Path, archive: Path, sanitize: str) -> None:
     includes = [f"-I{INCLUDE}", f"-I{TOP}/csrc", f"-I{TOP}/tests/c"]
     core = ["-rdynamic", "-Wl,--whole-archive", archive, "-Wl,--no-whole-archive"]
     command = ["gcc", "-g", sanitize, *includes, TOP / "tests/plugin_check.c", "-o", target]
-    run([*command, *core, "-luring", "-ldl", "-pthread"], timeout=COMPILE_S)
+    run([*command, *core, "-luring", "-lfuse3", "-ldl", "-pthread"], timeout=COMPILE_S)
 
 
 @pytest.mark.parametrize(
