@@ -89,7 +89,7 @@ class Record:
     """Number of the repetition, from 0. Peers of one round ran one after the other."""
 
     placement: Placement | None
-    """Of the two CPUs, by handover_ns; null: not known."""
+    """Of the two CPUs, by handover_ns; null: not known, or they were too busy to tell."""
 
     handover_ns: int | None
     """Round trip of a polled hand-over between the CPUs, just before the sample."""

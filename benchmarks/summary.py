@@ -19,18 +19,24 @@ def spread(values: Sequence[float], digits: int = 0) -> str:
     return f"{middle:,.{digits}f} ({min(values):,.{digits}f}-{max(values):,.{digits}f})"
 
 
-def _median(records: Iterable[Record], value: Callable[[Record], float | None], digits: int) -> str:
+def _median(
+    records: Iterable[Record], value: Callable[[Record], float | None], digits: int | None = None
+) -> str:
+    """digits None: as many as count."""
     values = [found for one in records if (found := value(one)) is not None]
-    return f"{statistics.median(values):,.{digits}f}" if values else ""
+    if not values:
+        return ""
+    middle = statistics.median(values)
+    return quantity(middle) if digits is None else f"{middle:,.{digits}f}"
 
 
 def rates(records: Sequence[Record], baseline: str | None = None) -> Table:
-    """A row per load and peer; ``baseline``: the peer the last column compares with."""
+    """A row per load and peer; ``baseline``: ours, which the last column compares with."""
     table = Table(title="median (lowest-highest); us, switches and system calls per request")
     table.add_column("peer", no_wrap=True)
     table.add_column("requests/s", justify="right", no_wrap=True)
     headings = ["p99 us", "client us", "server us", "switches", "calls"]
-    for heading in headings + ([f"{baseline} is"] if baseline else []):
+    for heading in headings + (["ours is"] if baseline else []):
         table.add_column(heading, justify="right")
     records = [one for one in records if one.cpu_us_per_io]
     for load in dict.fromkeys(map(Load.of, records)):
@@ -47,7 +53,7 @@ def rates(records: Sequence[Record], baseline: str | None = None) -> Table:
                 f"  {peer}",
                 f"{quantity(statistics.median(iops))} "
                 f"({quantity(min(iops))}-{quantity(max(iops))})",
-                _median(of_peer, lambda one: one.latency_us and one.latency_us.p99, 1),
+                _median(of_peer, lambda one: one.latency_us and one.latency_us.p99),
                 _median(of_peer, lambda one: one.cpu_us_per_io and one.cpu_us_per_io.client, 2),
                 _median(of_peer, lambda one: one.cpu_us_per_io and one.cpu_us_per_io.server, 2),
                 _median(

@@ -9,6 +9,7 @@ import jsonschema
 import pytest
 
 from benchmarks import environment, record
+from benchmarks.handover import placement
 from benchmarks.record import Cost, Idle, Latency, PeerInfo, Record, Results
 
 SAMPLE = Record(
@@ -112,3 +113,7 @@ def test_the_environment_names_what_ran() -> None:
     assert found.cpus > 0
     assert found.programs["gcc"]
     assert environment.version(["no-such-program"]) is None
+
+
+def test_busy_cpus_are_neither_near_nor_far() -> None:
+    assert [placement(ns) for ns in (50, 350, 20_000, None)] == ["near", "far", None, None]
