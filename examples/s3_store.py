@@ -67,6 +67,7 @@ class Volume:
     def __init__(self, prefix: str, numbers: set[int]) -> None:
         self.prefix = prefix
         self.numbers = numbers  # of the chunks that have an object
+        self.in_doubt: set[int] = set()  # of these, those whose deletion failed, or did it?
         self._lock = threading.Lock()
         self._chunks: WeakValueDictionary[int, Chunk] = WeakValueDictionary()
         self._recent: deque[Chunk] = deque(maxlen=RECENT)
@@ -208,7 +209,7 @@ class S3Store(Store):
             data = ZEROES
             if chunk.number in volume.numbers:
                 with service("cannot read"):
-                    data = self._get(volume.key(chunk.number))
+                    data = self._get_unless_deleted(volume, chunk.number)
             chunk.data = bytearray(data)
         return chunk.data
 
@@ -235,15 +236,28 @@ class S3Store(Store):
         try:
             with service("cannot write"):
                 if data == ZEROES:
+                    volume.in_doubt.add(chunk.number)
                     self._s3.delete_object(**where)
                     volume.numbers.discard(chunk.number)
                 else:
                     self._s3.put_object(**where, Body=data)
                     volume.numbers.add(chunk.number)
+                volume.in_doubt.discard(chunk.number)
         except OSError as error:
             chunk.error = error
             raise
         chunk.uploaded = changes
+
+    def _get_unless_deleted(self, volume: Volume, number: int) -> bytes:
+        """An answer that got lost may have been that the object is gone, as it was to be."""
+        try:
+            return self._get(volume.key(number))
+        except self._s3.exceptions.NoSuchKey:
+            if number not in volume.in_doubt:
+                raise
+            volume.in_doubt.discard(number)
+            volume.numbers.discard(number)
+            return ZEROES
 
     def _get(self, key: str) -> bytes:
         data: bytes = self._s3.get_object(Bucket=self._bucket, Key=key)["Body"].read()

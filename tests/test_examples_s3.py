@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ReadTimeoutError
 from example_stores import Place, raises, read, write
 from s3_service import BUCKET, S3Service
 
@@ -188,6 +189,28 @@ def test_service_that_answers_late_is_waited_for(s3: Place, mortal: S3Service) -
         mortal.thaw()
         written.result(60)
         assert read(store, volume, CHUNK) == b"z" * CHUNK
+
+
+def test_object_that_was_deleted_without_an_answer_reads_as_zeroes(
+    s3: Place, objects: Objects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3.store() as store:
+        store.create("vol", 8 * CHUNK)
+        volume = store.open("vol")
+        write(store, volume, b"x" * CHUNK)
+        delete = store._s3.delete_object
+
+        def unanswered(**where: str) -> None:
+            delete(**where)
+            raise ReadTimeoutError(endpoint_url="http://service")
+
+        with monkeypatch.context() as patch, raises(errno.ETIMEDOUT, "cannot write"):
+            patch.setattr(store._s3, "delete_object", unanswered)
+            write(store, volume, bytes(CHUNK))
+        assert objects.sizes().keys() == {"volumes/vol"}
+        assert read(store, volume, CHUNK) == bytes(CHUNK)
+        write(store, volume, b"y" * 512)
+        assert read(store, volume, 1024) == b"y" * 512 + bytes(512)
 
 
 def test_bucket_that_is_not_there_is_named(s3: Place) -> None:
