@@ -15,7 +15,8 @@ component_check(const char *start, size_t length)
     if (start[0] == '.' && (length == 1 || (length == 2 && start[1] == '.'))) {
         return "has a component \".\" or \"..\"";
     }
-    if (length == strlen(OVSSHM_PRIVATE_COMPONENT) && !memcmp(start, OVSSHM_PRIVATE_COMPONENT, length)) {
+    if (length == strlen(OVSSHM_PRIVATE_COMPONENT) &&
+        !memcmp(start, OVSSHM_PRIVATE_COMPONENT, length)) {
         return "has the reserved component \"" OVSSHM_PRIVATE_COMPONENT "\"";
     }
     return NULL;
