@@ -54,7 +54,7 @@ umount /mnt
 """
 
 # Name on the page -> in the benchmarks. Ours comes first.
-RACERS = {"shared memory": "shm file", "NBD": "nbdkit memory", "FUSE": "qsd FUSE file"}
+RACERS = {"shared memory": "shm file", "NBD": "nbdkit memory", "FUSE": "FUSE file direct"}
 LOADS = {
     "4 KiB reads, one at a time": Workload("read", 4096, 1),
     "4 KiB reads, 32 at a time": Workload("read", 4096, 32),
