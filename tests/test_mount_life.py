@@ -235,8 +235,8 @@ def test_every_option_serves(mount: Callable[..., Mounted], options: list[str]) 
     assert not is_mounted(mounted.path)
 
 
-def test_users_without_root_mount_with_fusermount(mount_point, short_dir, tmp_path):
-    """As root, but without the right to mount: libfuse's helper does it."""
+def test_who_may_not_mount_is_told_what_helps(mount_point, short_dir):
+    """As root, but without the right: libfuse's helper has it neither then."""
     path = mount_point()
     words = [str(SCRIPTS / "shmserver"), "--store", "memory", "--mount", str(path)]
     result = run(

@@ -30,7 +30,9 @@ add(struct mnt_listing *listing, const char *name, size_t length, enum mnt_kind 
     }
     memcpy(copy, name, length);
     strcpy(copy + length, suffix);
-    listing->items[listing->count++] = (struct mnt_item){copy, kind};
+    struct mnt_item *item = &listing->items[listing->count++];
+    item->name = copy;
+    item->kind = kind;
     return 0;
 }
 

@@ -314,7 +314,7 @@ int
 mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const char *name,
               char path[MNT_PATH_BYTES])
 {
-    char *start = path + MNT_PATH_BYTES - 1;
+    char *start = &path[MNT_PATH_BYTES - 1];
     int rc = 0;
     *start = '\0';
     if (name && (strlen(name) > MNT_NAME_MAX || !prepend(path, &start, name))) {
@@ -325,7 +325,7 @@ mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const cha
         rc = !node->linked ? -ENOENT : prepend(path, &start, node->name) ? 0 : -ENAMETOOLONG;
     }
     pthread_mutex_unlock(&mount->tree.lock);
-    memmove(path, start, (size_t)(path + MNT_PATH_BYTES - start));
+    memmove(path, start, strlen(start) + 1);
     return rc;
 }
 
