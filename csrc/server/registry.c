@@ -55,9 +55,9 @@ volume_get(struct registry *registry, const char *name)
 static void
 make_ready(struct registry *registry, struct job *job)
 {
-    if (job->turn) {
+    if (job->callers) {
         job->its_turn = true;
-        pthread_cond_signal(job->turn);
+        pthread_cond_signal(&job->turn);
         return;
     }
     TAILQ_INSERT_TAIL(&registry->ready, job, link);
@@ -162,7 +162,7 @@ run_here(struct registry *registry, struct job *job)
 {
     for (;;) {
         while (!job->its_turn) {
-            pthread_cond_wait(job->turn, &registry->lock);
+            pthread_cond_wait(&job->turn, &registry->lock);
         }
         job->its_turn = false;
         pthread_mutex_unlock(&registry->lock);
@@ -178,26 +178,26 @@ run_here(struct registry *registry, struct job *job)
 int
 srv_registry_run(struct registry *registry, struct job *job, const char *name)
 {
-    pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
-    job->turn = &turn;
+    job->callers = true;
+    pthread_cond_init(&job->turn, NULL);
     pthread_mutex_lock(&registry->lock);
     int rc = enqueue(registry, job, name);
     rc = rc ? rc : run_here(registry, job);
     pthread_mutex_unlock(&registry->lock);
-    pthread_cond_destroy(&turn);
+    pthread_cond_destroy(&job->turn);
     return rc;
 }
 
 int
 srv_registry_run_on(struct registry *registry, struct job *job, struct volume *volume, bool closing)
 {
-    pthread_cond_t turn = PTHREAD_COND_INITIALIZER;
-    job->turn = &turn;
+    job->callers = true;
+    pthread_cond_init(&job->turn, NULL);
     pthread_mutex_lock(&registry->lock);
     enqueue_on(registry, job, volume, closing);
     int rc = run_here(registry, job);
     pthread_mutex_unlock(&registry->lock);
-    pthread_cond_destroy(&turn);
+    pthread_cond_destroy(&job->turn);
     return rc;
 }
 

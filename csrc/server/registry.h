@@ -35,8 +35,9 @@ struct job {
     struct volume *volume;       /* NULL: no particular one */
     int (*run)(struct job *job); /* 0, -errno or JOB_PARK */
     int status;                  /* what run returned */
-    pthread_cond_t *turn;        /* its caller runs it and waits here; NULL: a worker does */
+    bool callers;                /* run by its caller, who waits for its turn; not by a worker */
     bool its_turn;
+    pthread_cond_t turn;
     uint64_t park_until_ns; /* 0: has not been parked */
 };
 TAILQ_HEAD(job_list, job);
