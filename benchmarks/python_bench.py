@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks.handover import NEAR_NS, handover_ns
+from benchmarks.handover import handover_ns, placement
 from benchmarks.peers import PeerUnavailable
 from benchmarks.python_clients import ROWS, Sample, Sampler, servers
 from benchmarks.summary import spread
@@ -129,7 +129,7 @@ def main(rounds: int, seconds: float, json_file: Path | None, names: tuple[str, 
     console = Console(width=max(Console().width, 120))
     records = measure(names or ROWS, rounds, seconds, console)
     placements = [record.handover_ns for record in records if record.handover_ns is not None]
-    near = sum(one < NEAR_NS for one in placements)
+    near = sum(placement(one) == "near" for one in placements)
     console.print(
         f"CPUs: {os.cpu_count()}, near before {near} of {len(placements)} samples; "
         f"polled hand-over between them (ns): {sorted(set(placements))}"
