@@ -16,6 +16,9 @@ import pytest
 from conftest import SCRIPTS, run, start_refused, wait_until
 from mounts import Mounted, is_mounted, mount, mount_point, needs_mount
 
+import shmclient
+from shmserver import Server
+
 __all__ = ["mount", "mount_point"]
 pytestmark = needs_mount
 
@@ -248,3 +251,46 @@ def test_who_may_not_mount_is_told_what_helps(mount_point, short_dir):
         timeout=30,
     )
     assert "fusermount3" in result.stderr
+
+
+def test_server_in_a_program_has_a_mount(mount_point, short_dir):
+    path = mount_point()
+    ended = threading.Event()
+    with Server(
+        "memory",
+        socket=short_dir / "s.sock",
+        mount=path,
+        mount_options={"threads": "2"},
+        volume_suffix=".raw",
+        unmounted=ended.set,
+    ) as server:
+        (path / "vol.raw").write_bytes(b"x" * 512)
+        with shmclient.Connection(server.socket) as connection:
+            assert [info.name for info in connection.list()] == ["vol"]
+        run(["umount", path])
+        assert ended.wait(30)
+    assert not is_mounted(path)
+    with Server("memory", mount=path, shared_memory=False) as server:
+        assert server.socket is None
+        (path / "vol").write_bytes(b"x")
+    assert not is_mounted(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        ({"shared_memory": False}, "has no mount"),
+        ({"mount": "MNT", "mount_options": {"cache": "some"}}, "cache must be none"),
+        ({"mount": "MNT", "mount_options": {"cash": "none"}}, "no option 'cash'"),
+        ({"mount": "MNT", "volume_suffix": "a/b"}, "suffix of volumes"),
+        ({"mount": "/nowhere"}, "make the directory first"),
+    ],
+)
+def test_program_is_told_what_is_wrong(mount_point, short_dir, arguments, reason):
+    given = {**arguments}
+    if given.get("mount") == "MNT":
+        given["mount"] = mount_point()
+    if given.get("shared_memory", True):
+        given["socket"] = short_dir / "s.sock"
+    with pytest.raises(OSError, match=reason):
+        Server("memory", **given)

@@ -17,6 +17,7 @@
 static const char *const script =
     "trap '' HUP INT TERM\n"
     "read -r word && exit 0\n"
+    "[ -z \"$3\" ] || rm -rf -- \"$3\"\n"
     "stat -f -- \"$1\" && exit 0\n"
     "if [ \"$2\" = helped ]; then exec fusermount3 -u -z -- \"$1\"; fi\n"
     "exec umount -l -c -- \"$1\"\n";
@@ -82,8 +83,10 @@ int
 mnt_watcher_start(struct ovsshm_mount *mount)
 {
     int ends[2];
-    const char *const argv[] = {
-        "/bin/sh", "-c", script, "ovsshm-mount", mount->point, mount->helped ? "helped" : "", NULL};
+    const char *files = mount->private_files ? mount->private_files : "";
+    const char *helped = mount->helped ? "helped" : "";
+    const char *const argv[] = {"/bin/sh",    "-c",   script, "ovsshm-mount",
+                                mount->point, helped, files,  NULL};
     if (pipe2(ends, O_CLOEXEC)) {
         return -errno;
     }
