@@ -196,7 +196,7 @@ def test_build_without_headers_names_the_debian_packages(source, tmp_path):
         check=False,
     )
     assert result.returncode != 0
-    assert "apt-get install libc6-dev liburing-dev python3-dev" in result.stderr
+    assert "apt-get install libc6-dev libfuse3-dev liburing-dev python3-dev" in result.stderr
     assert "Traceback" not in result.stderr
 
 
