@@ -158,6 +158,10 @@ int mnt_node_move(struct ovsshm_mount *mount, struct mnt_node *node, struct mnt_
 int mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const char *name,
                   char path[MNT_PATH_BYTES]);
 
+/* Files open for writing, by id from `after` (0: the first) on: the id and path; 0: no more. */
+uint64_t mnt_tree_next_written(struct ovsshm_mount *mount, uint64_t after,
+                               char path[MNT_PATH_BYTES]);
+
 void mnt_handle_link(struct ovsshm_mount *mount, struct mnt_handle *handle);
 void mnt_handle_unlink(struct ovsshm_mount *mount, struct mnt_handle *handle);
 

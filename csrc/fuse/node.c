@@ -310,9 +310,10 @@ prepend(const char *path, char **start, const char *name)
     return true;
 }
 
-int
-mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const char *name,
-              char path[MNT_PATH_BYTES])
+/* Under the lock. */
+static int
+path_of(const struct mnt_tree *tree, const struct mnt_node *node, const char *name,
+        char path[MNT_PATH_BYTES])
 {
     char *start = &path[MNT_PATH_BYTES - 1];
     int rc = 0;
@@ -320,13 +321,55 @@ mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const cha
     if (name && (strlen(name) > MNT_NAME_MAX || !prepend(path, &start, name))) {
         return -ENAMETOOLONG;
     }
-    pthread_mutex_lock(&mount->tree.lock);
-    for (; rc == 0 && node != &mount->tree.root; node = node->parent) {
+    for (; rc == 0 && node != &tree->root; node = node->parent) {
         rc = !node->linked ? -ENOENT : prepend(path, &start, node->name) ? 0 : -ENAMETOOLONG;
     }
-    pthread_mutex_unlock(&mount->tree.lock);
     memmove(path, start, strlen(start) + 1);
     return rc;
+}
+
+int
+mnt_node_path(struct ovsshm_mount *mount, const struct mnt_node *node, const char *name,
+              char path[MNT_PATH_BYTES])
+{
+    pthread_mutex_lock(&mount->tree.lock);
+    int rc = path_of(&mount->tree, node, name, path);
+    pthread_mutex_unlock(&mount->tree.lock);
+    return rc;
+}
+
+static bool
+is_written(const struct mnt_node *node)
+{
+    const struct mnt_handle *handle;
+    LIST_FOREACH(handle, &node->handles, link)
+    {
+        if (handle->writable) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t
+mnt_tree_next_written(struct ovsshm_mount *mount, uint64_t after, char path[MNT_PATH_BYTES])
+{
+    const struct mnt_node *node;
+    const struct mnt_node *next = NULL;
+    pthread_mutex_lock(&mount->tree.lock);
+    LIST_FOREACH(node, &mount->tree.all, all)
+    {
+        if (node->id > after && (!next || node->id < next->id) && node->linked &&
+            is_written(node)) {
+            next = node;
+        }
+    }
+    uint64_t id = next ? next->id : 0;
+    if (next && path_of(&mount->tree, next, NULL, path)) {
+        path[0] = '\0';
+    }
+    pthread_mutex_unlock(&mount->tree.lock);
+    return id;
 }
 
 void

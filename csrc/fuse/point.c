@@ -209,14 +209,27 @@ mnt_point_mount(struct ovsshm_mount *mount, struct ovsshm_error *error)
     return rc;
 }
 
-/* What the kernel holds back in its cache is to reach the store. */
+/*
+ * What the kernel holds back in its cache is to reach the store.  Not by syncfs(2), which does not
+ * wait for a FUSE file system.  What has been closed was written then.
+ */
 static void
-write_back(const struct ovsshm_mount *mount)
+write_back(struct ovsshm_mount *mount)
 {
-    int fd = open(mount->point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd >= 0) {
-        syncfs(fd);
-        close(fd);
+    char path[MNT_PATH_BYTES];
+    int point_fd = open(mount->point, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (uint64_t id = 0; point_fd >= 0 && (id = mnt_tree_next_written(mount, id, path));) {
+        int fd = openat(point_fd, path, O_RDONLY | O_NONBLOCK | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fsync(fd)) {
+            mnt_warn(mount, "what was written to \"%s\" last may be lost: %s", path,
+                     strerror(errno));
+        }
+        if (fd >= 0) {
+            close(fd);
+        }
+    }
+    if (point_fd >= 0) {
+        close(point_fd);
     }
 }
 
