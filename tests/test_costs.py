@@ -25,6 +25,8 @@ from conftest import STOP_S, TOP, ServerProcess, run
 from cost_client import DEPTH
 from test_fio_engine import KIB, MIB
 
+from benchmarks import instructions
+
 # If nobody polls, a batch costs its client a doorbell, a sleep and an emptied doorbell, the server
 # a sleep and a doorbell: 3 and 2 system calls for 32 requests.  One more is forgiven.
 WITHOUT_POLLING = 4 / DEPTH
@@ -293,3 +295,13 @@ def test_python_with_polling(volume: Start, cleanup: ExitStack, how: str) -> Non
     reader = Reader(how, volume(), cleanup)
     bound = WITH_POLLING if how == "batch" else WITH_POLLING_LOOP
     best_with_polling(lambda: reader.cost(3000), bound)
+
+
+def test_instructions() -> None:
+    """By callgrind on a fixed script, without data; what there was, and a third more."""
+    client_most, server_most = 400, 480
+    if not shutil.which("valgrind"):
+        pytest.skip("valgrind is not installed")
+    found = [instructions.measure(DEPTH) for _ in range(3)]
+    assert min(one.client for one in found) < client_most, found
+    assert min(one.server for one in found) < server_most, found
