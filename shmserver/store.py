@@ -284,17 +284,17 @@ def implements(store: Store, method: str) -> bool:
 
 
 class Ability(NamedTuple):
-    """What a store can do, as the server tells it to clients."""
+    """What a store can do: as the server tells it to clients, and what only a mount asks for."""
 
     write: bool
     discard: bool
     write_zeroes: bool
     block_status: bool
     resize: bool
-    truncate: bool
-    rename: bool
     snapshot: bool
     manage: bool
+    truncate: bool
+    rename: bool
 
 
 def abilities(store: Store) -> Ability:
