@@ -170,6 +170,11 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 60) -> None:
         assert time.monotonic() < deadline, "it has not come true"
 
 
+def pytest_configure() -> None:
+    """As in a terminal: whoever runs tests in the background may have Ctrl-C ignored."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def cleanup() -> Iterator[ExitStack]:
     """Callbacks for the end of the test, last registered first."""

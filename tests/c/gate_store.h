@@ -35,6 +35,7 @@ static struct gate_state {
     struct gate_volume volumes[GATE_VOLUMES];
     bool closed;
     struct ovsshm_request *held[GATE_LOG];
+    void *held_by[GATE_LOG]; /* the group of each */
     unsigned held_count;
     int32_t io_error;      /* result of requests, when not 0 */
     int manage_error;      /* result of management calls, when not 0 */
@@ -92,6 +93,7 @@ gate_release(unsigned count)
     }
     gate.held_count -= count;
     memmove(gate.held, gate.held + count, gate.held_count * sizeof(gate.held[0]));
+    memmove(gate.held_by, gate.held_by + count, gate.held_count * sizeof(gate.held_by[0]));
     pthread_mutex_unlock(&gate.lock);
 }
 
@@ -395,18 +397,25 @@ static int
 gate_group_create(struct ovsshm_store *store, void **group)
 {
     (void)store;
-    *group = &gate;
-    return 0;
+    *group = malloc(1);
+    return *group ? 0 : -ENOMEM;
 }
 
-/* The server stops: memory of requests that are still held is about to go. */
+/* Its thread ends: memory of its requests that are still held is about to go. */
 static void
 gate_group_destroy(void *group)
 {
-    (void)group;
+    unsigned kept = 0;
     pthread_mutex_lock(&gate.lock);
-    gate.held_count = 0;
+    for (unsigned i = 0; i < gate.held_count; i++) {
+        if (gate.held_by[i] != group) {
+            gate.held[kept] = gate.held[i];
+            gate.held_by[kept++] = gate.held_by[i];
+        }
+    }
+    gate.held_count = kept;
     pthread_mutex_unlock(&gate.lock);
+    free(group);
 }
 
 static void
@@ -414,11 +423,11 @@ gate_submit(struct ovsshm_store *store, void *group, struct ovsshm_request **req
             unsigned count)
 {
     (void)store;
-    (void)group;
     pthread_mutex_lock(&gate.lock);
     for (unsigned i = 0; i < count; i++) {
         if (gate.closed && gate.held_count < GATE_LOG) {
             gate.log[gate.log_count++ % GATE_LOG] = requests[i]->op;
+            gate.held_by[gate.held_count] = group;
             gate.held[gate.held_count++] = requests[i];
             pthread_cond_broadcast(&gate.arrived);
         } else {

@@ -453,9 +453,7 @@ static int
 refuse_group(struct ovsshm_store *store, void **group)
 {
     static uint32_t calls;
-    (void)store;
-    *group = &gate;
-    return ovsshm_add(&calls, 1) == 1 ? 0 : -EMFILE; /* the reactor has one */
+    return ovsshm_add(&calls, 1) == 1 ? gate_group_create(store, group) : -EMFILE; /* a reactor's */
 }
 
 static void
