@@ -15,11 +15,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks import plan, summary
+from benchmarks import instructions, plan, summary
 from benchmarks.environment import environment
 from benchmarks.goals import figures
-from benchmarks.peers import PEERS
-from benchmarks.record import RESULTS, Results, save
+from benchmarks.peers import PEERS, PeerUnavailable
+from benchmarks.record import RESULTS, Instructions, Results, save
 from benchmarks.runner import Cell, Runner
 from benchmarks.screen import Screen
 
@@ -67,6 +67,17 @@ def report(path: Path, console: Console) -> None:
         console.print(f"[red]no report: {shlex.join(argv)} failed")
 
 
+def counted_instructions(runner: Runner) -> list[Instructions]:
+    """By callgrind, when the machine counts none while it measures."""
+    if not runner.records or any(one.instructions_per_io is not None for one in runner.records):
+        return []
+    try:
+        return instructions.measure_all()
+    except (PeerUnavailable, OSError, subprocess.SubprocessError) as reason:
+        runner.notes.append(f"instructions were not counted by callgrind either: {reason}")
+        return []
+
+
 def run(
     cells: list[Cell], limit: float, sample: float | None, console: Console
 ) -> tuple[Results, int]:
@@ -88,6 +99,7 @@ def run(
             status = FAILED
             runner.notes.append(f"ended by an error: {error!r}")
             console.print_exception()
+    counted = counted_instructions(runner) if status == 0 else []
     results = Results(
         started=started.isoformat(timespec="seconds"),
         command=shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
@@ -95,6 +107,7 @@ def run(
         records=runner.records,
         peers=runner.peers,
         skipped=runner.skipped,
+        instructions=counted,
         notes=runner.notes,
         finished=runner.finished,
     )

@@ -27,6 +27,16 @@ def handover_ns() -> int | None:
         return None
 
 
+def agreed(before: int | None, after: int | None) -> tuple[int | None, Placement | None]:
+    """Of a sample between two probes: the slower of those that could tell, and the placement; None
+    when the CPUs were moved meanwhile.  A probe that could not tell leaves it to the other."""
+    told = [ns for ns in (before, after) if ns is not None and placement(ns)]
+    if not told:
+        return before, None
+    found = {placement(ns) for ns in told}
+    return max(told), found.pop() if len(found) == 1 else None
+
+
 def placement(handover: int | None) -> Placement | None:
     """None: not known, also when the CPUs were too busy to tell."""
     if handover is None or handover > BUSY_NS:

@@ -14,25 +14,17 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import click
 
 from benchmarks.peers.base import TOP, PeerUnavailable
+from benchmarks.record import Instructions
 
 DEPTHS = (1, 8, 32)
 REQUESTS = 1024  # that the longer run has more
 TIMEOUT_S = 120.0
-
-
-@dataclass(frozen=True)
-class Instructions:
-    """Of a request without data; nobody polls. server: all threads but the one that submits."""
-
-    depth: int
-    client: float
-    server: float
 
 
 def _build(scratch: Path) -> Path:
@@ -77,12 +69,17 @@ def measure(depth: int) -> Instructions:
     return Instructions(depth, client, server)
 
 
+def measure_all() -> list[Instructions]:
+    """PeerUnavailable: see measure."""
+    return [measure(depth) for depth in DEPTHS]
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--json", "as_json", is_flag=True, help="Write JSON instead of a table.")
 def main(as_json: bool) -> None:
     """Count the instructions of a request through the rings, on both sides."""
     try:
-        found = [measure(depth) for depth in DEPTHS]
+        found = measure_all()
     except PeerUnavailable as reason:
         click.echo(f"instructions: {reason}", err=True)
         sys.exit(1)

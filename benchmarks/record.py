@@ -89,10 +89,12 @@ class Record:
     """Number of the repetition, from 0. Peers of one round ran one after the other."""
 
     placement: Placement | None
-    """Of the two CPUs, by handover_ns; null: not known, or they were too busy to tell."""
+    """Of the two CPUs, by probes before and after the sample; null: not known, they were too busy
+    to tell, or they were moved meanwhile."""
 
     handover_ns: int | None
-    """Round trip of a polled hand-over between the CPUs, just before the sample."""
+    """Round trip of a polled hand-over between the CPUs, the slower of just before and just after
+    the sample."""
 
     noise: float
     """Share of all CPU time that neither client nor server used during the sample."""
@@ -142,6 +144,17 @@ class Record:
 
 
 @_record
+class Instructions:
+    """Of a request without its data through our rings; nobody polls.  By callgrind on a fixed
+    script, for machines that do not count instructions."""
+
+    depth: int
+    client: float
+    server: float
+    """All threads but the one that submits."""
+
+
+@_record
 class PeerInfo:
     """What ran under a peer's name."""
 
@@ -188,6 +201,9 @@ class Results:
     peers: dict[str, PeerInfo] = field(default_factory=dict)
     skipped: dict[str, str] = field(default_factory=dict)
     """Peer, or "peer: load", to the reason why it did not run."""
+
+    instructions: list[Instructions] = field(default_factory=list)
+    """By depth; empty: not measured."""
 
     notes: list[str] = field(default_factory=list)
     """What a reader should know: lengths of samples, counters that the machine lacks, an end before

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from subprocess import SubprocessError
@@ -18,7 +18,7 @@ from typing import Protocol
 
 from benchmarks import idle, measure
 from benchmarks.budget import Budget
-from benchmarks.handover import handover_ns, placement
+from benchmarks.handover import agreed, handover_ns
 from benchmarks.load import LoadFailed, LoadProgram, NoLoad, Outcome, Workload, fio, qemu_img
 from benchmarks.measure import Target, Usage
 from benchmarks.peers import Disk, Maker, Peer, PeerUnavailable
@@ -30,6 +30,7 @@ MANY_SIZE_BYTES = 16 << 20  # of each of many volumes
 IDLE_S = 3.0
 COUNT_S = 0.12  # about the length of the pass that counts
 COUNT_SHARE = 0.4  # of the time, at most, for all such passes
+OPEN_LOOP_WEIGHT = 4  # its percentiles need many requests, of which there are few per second
 _PROBE_S = 0.02  # as long must a run take to tell the rate of the peer
 _REQUESTS_MAX = 100_000_000
 
@@ -41,6 +42,11 @@ class Cell:
     workload: Workload
     peers: tuple[str, ...]
     rounds: int = 3
+
+    @property
+    def weight(self) -> float:
+        """Length of a sample, in usual ones."""
+        return OPEN_LOOP_WEIGHT if self.workload.rate else 1
 
     def title(self, peer: str) -> str:
         return f"{peer}: {self.workload}"
@@ -134,11 +140,16 @@ class Runner:
                 self._watcher.step()
             counting_end = time.monotonic() + (end - time.monotonic()) * COUNT_SHARE
             series = self._calibrate(cells, running, counting_end)
-            left = sum(
-                cell.rounds for cell in cells for name in cell.peers if (cell, name) in series
-            )
-            budget = Budget(end - time.monotonic(), left, seconds)
-            self._watcher.phase("measuring", left)
+            samples = [
+                cell
+                for cell in cells
+                for name in cell.peers
+                if (cell, name) in series
+                for _ in range(cell.rounds)
+            ]
+            weight = sum(cell.weight for cell in samples)
+            budget = Budget(end - time.monotonic(), len(samples), seconds, weight)
+            self._watcher.phase("measuring", len(samples))
             try:
                 return self._rounds(cells, running, series, budget)
             finally:
@@ -249,9 +260,11 @@ class Runner:
                         self.notes.append(f"out of time in round {number + 1} at {cell.workload}")
                         return False
                     self._watcher.doing(f"round {number + 1}, {cell.title(name)}")
-                    start, length = time.monotonic(), budget.length()
+                    start, length = time.monotonic(), budget.length(cell.weight)
+                    _warm(running[name])
                     self._sample(cell, running[name], series[cell, name], number, length)
-                    budget.used(length, time.monotonic() - start)
+                    _clean(running[name])
+                    budget.used(length, time.monotonic() - start, cell.weight)
         return True
 
     def _sample(self, cell: Cell, peer: Peer, series: _Series, number: int, seconds: float) -> None:
@@ -266,6 +279,22 @@ class Runner:
             return
         self.records.append(record)
         self._watcher.step()
+
+
+def _warm(peer: Peer) -> None:
+    """What a file store has in the page cache may have left it since the last sample: there are
+    machines that give up what was not used for a minute."""
+    disk = peer.disks[0]
+    if peer.store == "file" and disk.qemu:
+        whole = qemu_img.command([disk], Workload("read", 1 << 20, 4), SIZE_BYTES >> 20, None)
+        with suppress(LoadFailed):  # whoever cannot read will say so in the sample
+            measure.run(whole, Target())
+
+
+def _clean(peer: Peer) -> None:
+    """Nothing that a sample wrote to files is still on its way to the disk during the next one."""
+    if peer.store == "file":
+        os.sync()
 
 
 def _cost(cells: Sequence[Cell]) -> float:
@@ -314,10 +343,11 @@ def _copied(workload: Workload, peer: Peer) -> float | None:
 def _record(workload: Workload, peer: Peer, series: _Series, number: int, seconds: float) -> Record:
     """Takes one sample."""
     program, disks = PROGRAMS[workload.loader], peer.disks[: workload.volumes]
-    handover = handover_ns()
+    before = handover_ns()
     requests = max(1, min(int(series.iops * seconds), _REQUESTS_MAX))
     command = program.command(disks, workload, requests, seconds)
     output, usage = measure.run(command, _target(peer))
+    handover, where = agreed(before, handover_ns())
     outcome = program.outcome(output, workload, requests)
     series.iops = outcome.iops
     cost = usage.less(series.start_up)
@@ -333,7 +363,7 @@ def _record(workload: Workload, peer: Peer, series: _Series, number: int, second
         depth=workload.depth,
         volumes=workload.volumes,
         round=number,
-        placement=placement(handover),
+        placement=where,
         handover_ns=handover,
         noise=min(1.0, usage.others_ns / 1e9 / usage.seconds / (os.cpu_count() or 1)),
         seconds=outcome.seconds,
@@ -354,8 +384,9 @@ def _record(workload: Workload, peer: Peer, series: _Series, number: int, second
 
 
 def _idle_record(workload: Workload, peer: Peer, number: int) -> Record:
-    handover = handover_ns()
+    before = handover_ns()
     found, noise = idle.sample(peer.disks[: workload.volumes], peer.server_pids, IDLE_S)
+    handover, where = agreed(before, handover_ns())
     return Record(
         peer=peer.name,
         store=peer.store,
@@ -365,7 +396,7 @@ def _idle_record(workload: Workload, peer: Peer, number: int) -> Record:
         depth=0,
         volumes=workload.volumes,
         round=number,
-        placement=placement(handover),
+        placement=where,
         handover_ns=handover,
         noise=noise,
         seconds=IDLE_S,

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -42,6 +43,13 @@ def test_fio_is_told_the_load_for_each_volume() -> None:
     assert made.argv.count("--filename=disk") == 2
     assert {"--rate_iops=500", "--rate_process=poisson", "--runtime=250ms"} < set(made.argv)
     assert made.argv.index("--name=volume0") < made.argv.index("--name=volume1")
+
+
+@pytest.mark.parametrize("option", ["fdatasync", "fsync"])
+def test_fio_flushes_the_way_its_engine_can(option: Literal["fdatasync", "fsync"]) -> None:
+    disk = Disk(fio=FioDisk((), flush=option))
+    made = fio.command([disk], Workload("flush", 4096, 1, "fio"), 1, None)
+    assert [word for word in made.argv if "sync" in word] == [f"--{option}=1"]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from benchmarks import environment, record
-from benchmarks.handover import placement
+from benchmarks.handover import agreed, placement
 from benchmarks.record import Cost, Idle, Latency, PeerInfo, Record, Results
 
 SAMPLE = Record(
@@ -117,3 +117,21 @@ def test_the_environment_names_what_ran() -> None:
 
 def test_busy_cpus_are_neither_near_nor_far() -> None:
     assert [placement(ns) for ns in (50, 350, 20_000, None)] == ["near", "far", None, None]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "found"),
+    [
+        (50, 60, (60, "near")),
+        (350, 300, (350, "far")),
+        (50, 350, (350, None)),  # moved meanwhile
+        (20_000, 60, (60, "near")),
+        (50, None, (50, "near")),
+        (20_000, 30_000, (20_000, None)),
+        (None, None, (None, None)),
+    ],
+)
+def test_a_sample_is_where_the_cpus_were_before_and_after_it(
+    before: int | None, after: int | None, found: tuple[int | None, str | None]
+) -> None:
+    assert agreed(before, after) == found

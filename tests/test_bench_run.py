@@ -186,6 +186,14 @@ def test_samples_are_neither_too_short_nor_too_long() -> None:
     assert not Budget(0, 1, 0.3).spent
 
 
+def test_samples_of_more_weight_are_longer() -> None:
+    budget = Budget(100, 20, weight=50, clock=lambda: 0.0)
+    assert budget.length() == pytest.approx((100 - 20 * 0.25) / 50)
+    assert budget.length(1) == pytest.approx(budget.length(0.5) * 2)
+    budget.used(0.8, 1.05, 0.4)
+    assert budget.length(0.4) == pytest.approx(0.4 * (100 - 19 * 0.25) / 49.6)
+
+
 # ---- the plan ----
 
 

@@ -2,7 +2,9 @@
 """``fio``: random requests, latencies, several volumes, arrivals by themselves.
 
 A latency is fio's ``lat``: from before the call that submits a request to the look that finds it
-complete.  For "flush" it is that of the fdatasync.
+complete.  For "flush" it is that of the fdatasync.  fio's other two (slat, clat) are off: each
+looks at the clock once more per request.  What is in the page cache stays there (invalidate=0):
+caches are among what is compared.
 
 The open loop (rate_iops, rate_process=poisson): fio issues a request that is late at once, and
 takes its time from then; before it sleeps it waits for all in flight (io_submit_mode=inline; with
@@ -31,7 +33,7 @@ _PATTERNS = {
     "randrw": ("--rw=randrw", "--rwmixread=70"),
     "read": ("--rw=read",),
     "write": ("--rw=write",),
-    "flush": ("--rw=randwrite", "--fdatasync=1"),
+    "flush": ("--rw=randwrite",),
     "openloop": ("--rw=randread", "--rate_process=poisson"),
 }
 
@@ -47,8 +49,11 @@ def command(
     if len(targets) < len(disks):
         raise NoLoad("no disk for fio")
     argv = ["fio", "--output-format=json+", "--group_reporting", "--lat_percentiles=1"]
-    argv += ["--norandommap", f"--bs={workload.block_size}", f"--iodepth={workload.depth}"]
+    argv += ["--disable_slat=1", "--disable_clat=1", "--invalidate=0", "--norandommap"]
+    argv += [f"--bs={workload.block_size}", f"--iodepth={workload.depth}"]
     argv += _PATTERNS[workload.name]
+    if workload.name == "flush":
+        argv.append(f"--{targets[0].flush}=1")
     if workload.rate is not None:
         argv.append(f"--rate_iops={workload.rate / len(disks):.0f}")
     if seconds is None:

@@ -46,6 +46,8 @@ class FioDisk:
     env: dict[str, str] = field(default_factory=dict)
     copies: Mapping[str, float] | None = None
     """Where they differ from the peer's."""
+    flush: Literal["fdatasync", "fsync"] = "fdatasync"
+    """Which of fio's options its engine takes."""
 
 
 @dataclass(frozen=True)

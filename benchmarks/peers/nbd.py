@@ -32,7 +32,7 @@ COPIES = {"read": 3, "write": 3}
 
 def _disk(socket: Path) -> Disk:
     uri = f"nbd+unix:///?socket={socket}"
-    return Disk(QemuDisk(uri), FioDisk(("--ioengine=nbd", f"--uri={uri}")))
+    return Disk(QemuDisk(uri), FioDisk(("--ioengine=nbd", f"--uri={uri}"), flush="fsync"))
 
 
 def _plugin(plugin: str, image: Path, size_bytes: int, model: str) -> list[str]:
