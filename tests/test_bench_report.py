@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import goals, record
-from benchmarks.record import Cost, PeerInfo, Record, Results, load
+from benchmarks.record import Cost, Instructions, PeerInfo, Record, Results, load
 from benchmarks.report import findings, lineplots, run, sections, tables
 from benchmarks.report.__main__ import main
 from benchmarks.report.markdown import BEGIN, END, NoRegion, markdown, updated
@@ -55,7 +55,7 @@ def whole_run() -> Results:
     info = PeerInfo("shm", "polls and then sleeps", {"read": 2.0}, "shmserver --store memory")
     return run_of(
         *some, skipped={"qemu-nbd": "is not < installed >"}, notes=["samples of 0.5 s"],
-        peers={"shm memory": info},
+        peers={"shm memory": info}, instructions=[Instructions(32, 294.4, 355.0)],
     )  # fmt: skip
 
 
@@ -141,6 +141,7 @@ def test_every_field_that_matters_is_on_the_page(html: str) -> None:
         "make bench", "AMD EPYC 9R14", "6.18.5", "7.2.22", "is not < installed >",
         "samples of 0.5 s", "polls and then sleeps", "shmserver --store memory", "far", "40%",
         "390 ns", "0.12", "0.25", "0.30", "0.40", "0.55", "0.66", "3.00", "7.65 k", "900",
+        "depth 32: client 294, server 355",
     ):  # fmt: skip
         assert words in text, words
 
