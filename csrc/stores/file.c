@@ -324,6 +324,7 @@ file_destroy(struct ovsshm_store *store)
     if (fs) {
         /* The lock last: until then nobody else may touch the pool. */
         close_all((int[]){fs->tmp_fd, fs->snapshots_fd, fs->pool_fd, fs->lock_fd}, 4);
+        pthread_mutex_destroy(&fs->renames);
         pthread_mutex_destroy(&fs->names);
         free(fs);
     }
@@ -341,6 +342,7 @@ file_create(const struct ovsshm_store_params *params, struct ovsshm_store **stor
     fs->log = params->log;
     fs->pool_fd = fs->snapshots_fd = fs->tmp_fd = fs->lock_fd = -1;
     pthread_mutex_init(&fs->names, NULL);
+    pthread_mutex_init(&fs->renames, NULL);
     int rc = set_options(fs, params, error);
     rc = rc ? rc : open_pool(fs, params->pool, error);
     rc = rc ? rc : make_own(fs, params->pool, error);

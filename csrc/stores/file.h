@@ -69,8 +69,9 @@ struct file_store {
     int snapshots_fd;
     int tmp_fd;
     int lock_fd;
-    unsigned tmp_sequence; /* atomic */
-    pthread_mutex_t names; /* held while directories come and go */
+    unsigned tmp_sequence;   /* atomic */
+    pthread_mutex_t names;   /* held while directories come and go */
+    pthread_mutex_t renames; /* held as long as tmp/rename is somebody's; before names */
 };
 
 struct file_volume {

@@ -24,16 +24,18 @@
 /* ---- directory entries ------------------------------------------------------------------------
  */
 
-static bool
-exists(int root_fd, const char *path, mode_t type)
+/* S_IFREG and the like; 0: nothing has this name. */
+static int
+kind_of(int root_fd, const char *path)
 {
     struct stat st;
     int fd = ovsshm_file_open_beneath(root_fd, path, O_PATH | O_NOFOLLOW);
-    bool found = fd >= 0 && !fstat(fd, &st) && (st.st_mode & S_IFMT) == type;
-    if (fd >= 0) {
-        close(fd);
+    if (fd < 0) {
+        return fd == -ENOENT || fd == -ENOTDIR || fd == -ELOOP || fd == -EXDEV ? 0 : fd;
     }
-    return found;
+    int kind = fstat(fd, &st) ? -errno : (int)(st.st_mode & S_IFMT);
+    close(fd);
+    return kind;
 }
 
 static int
@@ -70,9 +72,9 @@ move(struct file_store *fs, int root_fd, const char *from, const char *to)
 static int
 move_snapshots(struct file_store *fs, const char *from, const char *to, bool had_any)
 {
-    bool left = exists(fs->snapshots_fd, from, S_IFDIR);
-    if (had_any && !left) {
-        return 0; /* done before a crash */
+    int left = kind_of(fs->snapshots_fd, from);
+    if (left < 0 || (had_any && !left)) {
+        return left; /* 0: done before a crash */
     }
     int rc = ovsshm_file_remove_directory(fs, fs->snapshots_fd, to);
     if (rc && rc != -ENOENT) {
@@ -127,7 +129,8 @@ intention_read(struct file_store *fs, char from[OVSSHM_NAME_BYTES], char to[OVSS
         return rc;
     }
     text[got] = '\0';
-    return sscanf(text, "%255[^\n]\n%255[^\n]\n%d\n", from, to, had_any) == 3 ? 1 : -EIO;
+    /* A "\n" would skip the space that a name may begin with as well. */
+    return sscanf(text, "%255[^\n]%*1[\n]%255[^\n]%*1[\n]%d", from, to, had_any) == 3 ? 1 : -EIO;
 }
 
 int
@@ -140,12 +143,13 @@ ovsshm_file_rename_finish(struct file_store *fs)
     if (rc <= 0) {
         return rc;
     }
-    if (!exists(fs->pool_fd, from, S_IFREG) && exists(fs->pool_fd, to, S_IFREG)) {
+    int before = kind_of(fs->pool_fd, from);
+    int after = kind_of(fs->pool_fd, to);
+    rc = before < 0 ? before : after < 0 ? after : 0;
+    if (rc == 0 && before != S_IFREG && after == S_IFREG) { /* else it had not begun */
         rc = move_snapshots(fs, from, to, had_any);
         srv_log(&fs->log, OVSSHM_LOG_INFO, "finished renaming volume \"%.100s\" to \"%.100s\"",
                 from, to);
-    } else {
-        rc = 0; /* it had not begun */
     }
     if (rc == 0) {
         intention_drop(fs);
@@ -156,23 +160,53 @@ ovsshm_file_rename_finish(struct file_store *fs)
 /* ---- the call
  * ------------------------------------------------------------------------------------ */
 
+/* There is one intention, so one rename at a time. */
 static int
-rename_volume(struct file_store *fs, const char *from, const char *to)
+rename_intended(struct file_store *fs, const char *from, const char *to, bool had_any)
 {
-    bool had_any = exists(fs->snapshots_fd, from, S_IFDIR);
-    bool intended = had_any || exists(fs->snapshots_fd, to, S_IFDIR);
-    int rc = intended ? intention_write(fs, from, to, had_any) : 0;
+    int rc = ovsshm_file_rename_finish(fs); /* of one that has failed half-way */
+    rc = rc ? rc : intention_write(fs, from, to, had_any);
     if (rc) {
         return rc;
     }
     rc = move(fs, fs->pool_fd, from, to);
-    if (intended && rc == 0) {
-        rc = move_snapshots(fs, from, to, had_any);
-    }
-    if (intended && (rc == 0 || exists(fs->pool_fd, from, S_IFREG))) {
+    rc = rc ? rc : move_snapshots(fs, from, to, had_any);
+    if (rc == 0 || kind_of(fs->pool_fd, from) == S_IFREG) {
         intention_drop(fs);
     }
     return rc;
+}
+
+static int
+rename_volume(struct file_store *fs, const char *from, const char *to)
+{
+    int of_from = kind_of(fs->snapshots_fd, from);
+    int of_to = kind_of(fs->snapshots_fd, to);
+    if (of_from < 0 || of_to < 0) {
+        return of_from < 0 ? of_from : of_to; /* not to know is no reason to leave them behind */
+    }
+    if (!of_from && !of_to) {
+        return move(fs, fs->pool_fd, from, to);
+    }
+    pthread_mutex_lock(&fs->renames);
+    int rc = rename_intended(fs, from, to, of_from != 0);
+    pthread_mutex_unlock(&fs->renames);
+    return rc;
+}
+
+/* Another kind of file must not be replaced, nor a link be taken for a volume. */
+static int
+check(struct file_store *fs, const char *from, const char *to, struct ovsshm_error *error)
+{
+    int kind = kind_of(fs->pool_fd, from);
+    if (kind != S_IFREG) {
+        return kind < 0 ? kind : -ENOENT;
+    }
+    kind = kind_of(fs->pool_fd, to);
+    if (kind <= 0 || kind == S_IFREG) {
+        return kind < 0 ? kind : 0;
+    }
+    return srv_error(error, -EEXIST, "\"%.100s\" exists and is no volume", to);
 }
 
 int
@@ -180,18 +214,11 @@ ovsshm_file_volume_rename(struct ovsshm_store *store, const char *from, const ch
                           struct ovsshm_error *error)
 {
     struct file_store *fs = (struct file_store *)store;
-    if (!exists(fs->pool_fd, from, S_IFREG)) {
-        return -ENOENT;
+    int rc = check(fs, from, to, error);
+    if (rc) {
+        return rc;
     }
-    /* Another kind of file must not be replaced, nor a link be taken for a volume. */
-    int fd = ovsshm_file_open_beneath(fs->pool_fd, to, O_PATH | O_NOFOLLOW);
-    if (fd >= 0) {
-        close(fd);
-    }
-    if (fd >= 0 && !exists(fs->pool_fd, to, S_IFREG)) {
-        return srv_error(error, -EEXIST, "\"%.100s\" exists and is no volume", to);
-    }
-    int rc = rename_volume(fs, from, to);
+    rc = rename_volume(fs, from, to);
     return rc ? srv_error(error, rc, "cannot rename volume \"%.80s\" to \"%.80s\": %s", from, to,
                           strerror(-rc))
               : 0;

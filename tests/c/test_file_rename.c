@@ -4,6 +4,8 @@
  * and what is made of a rename that a crash has cut short at each of its steps.
  */
 #define _GNU_SOURCE
+#include <sys/resource.h>
+
 #include "file_test.h"
 
 #define MIB (1024u * 1024)
@@ -255,6 +257,58 @@ test_crash_of_one_that_had_no_snapshots(void)
 }
 
 static void
+test_crash_with_spaces_in_the_names(void)
+{
+    begin();
+    make("to", 't');
+    snapshot("to", "of to");
+    make("  from", 'f');
+    make(" to", 'o');
+    snapshot(" to", "old");
+    intend("  from\n to\n0\n");
+    move("  from", " to");
+    restart();
+    CHECK_EQ(byte_of(" to"), 'f');
+    CHECK_SNAPSHOTS(" to", "");
+    CHECK_SNAPSHOTS("to", "of to ");
+    CHECK_EQ(ft_tmp_count(), 0);
+    ft_stop();
+}
+
+static void
+test_rename_finishes_one_that_has_failed(void)
+{
+    begin_with_two();
+    make("one", '1');
+    snapshot("one", "s");
+    intend("from\nto\n1\n");
+    move("from", "to");
+    CHECK_EQ(rename_of("one", "two"), 0);
+    CHECK_EQ(byte_of("two"), '1');
+    CHECK_SNAPSHOTS("two", "s ");
+    check_done();
+}
+
+/* Without descriptors nobody can tell whether there are snapshots: then nothing moves. */
+static void
+test_rename_without_descriptors_changes_nothing(void)
+{
+    struct rlimit before, none = {0, 0};
+    begin_with_two();
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none.rlim_max = before.rlim_max;
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    int rc = rename_of("from", "to");
+    CHECK_EQ(setrlimit(RLIMIT_NOFILE, &before), 0);
+    CHECK_EQ(rc, -EMFILE);
+    CHECK_EQ(byte_of("from"), 'f');
+    CHECK_EQ(byte_of("to"), 't');
+    CHECK_SNAPSHOTS("from", "of from ");
+    CHECK_SNAPSHOTS("to", "of to ");
+    ft_stop();
+}
+
+static void
 test_intention_that_cannot_be_read_is_refused(void)
 {
     begin();
@@ -313,6 +367,9 @@ main(void)
     RUN(test_crash_when_old_snapshots_are_gone);
     RUN(test_crash_when_snapshots_have_moved);
     RUN(test_crash_of_one_that_had_no_snapshots);
+    RUN(test_crash_with_spaces_in_the_names);
+    RUN(test_rename_finishes_one_that_has_failed);
+    RUN(test_rename_without_descriptors_changes_nothing);
     RUN(test_intention_that_cannot_be_read_is_refused);
     EACH_WAY(test_truncate_cuts_and_zeroes);
     return 0;
