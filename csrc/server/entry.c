@@ -39,6 +39,12 @@ static const struct rule rules[] = {
                                 .capability = OVSSHM_CAP_BLOCK_STATUS},
 };
 
+static inline const struct rule *
+rule_of(unsigned op)
+{
+    return op < sizeof(rules) / sizeof(rules[0]) && rules[op].known ? &rules[op] : NULL;
+}
+
 #define VIOLATION(queue, ...) srv_session_violation((queue)->session, __VA_ARGS__)
 
 static inline bool
@@ -203,7 +209,7 @@ check_request(struct queue *queue, const struct rule *rule, struct request *requ
 int
 srv_entry_check(struct queue *queue, const struct ovsshm_sqe *e, struct request *request)
 {
-    const struct rule *rule = e->op < sizeof(rules) / sizeof(rules[0]) ? &rules[e->op] : NULL;
+    const struct rule *rule = rule_of(e->op);
     request->segments = 0;
     request->user_data = e->user_data;
     request->io = (struct ovsshm_request){
@@ -215,7 +221,7 @@ srv_entry_check(struct queue *queue, const struct ovsshm_sqe *e, struct request 
         .far = queue->distance.far,
         .iov = request->iov,
     };
-    if (!rule || !rule->known) {
+    if (!rule) {
         return VIOLATION(queue, "unknown op %u", e->op);
     }
     int rc = check_form(queue, e, rule);
@@ -239,5 +245,5 @@ srv_entry_release(struct queue *queue, struct request *request)
 const struct rule *
 srv_entry_rule(unsigned op)
 {
-    return op < sizeof(rules) / sizeof(rules[0]) && rules[op].known ? &rules[op] : NULL;
+    return rule_of(op);
 }
