@@ -99,9 +99,10 @@ free_ended(struct control *control)
 static int
 timeout_ms(struct ovsshm_server *server)
 {
-    uint64_t until = srv_registry_unpark(&server->registry, false);
+    bool draining = ovsshm_load_relaxed(&server->draining); /* then nobody is waited for */
+    uint64_t until = srv_registry_unpark(&server->registry, draining);
     uint64_t now = srv_clock_ns();
-    bool retry = !server->control.accepting && !ovsshm_load_relaxed(&server->draining);
+    bool retry = !server->control.accepting && !draining;
     if (retry && until > now + ACCEPT_RETRY_NS) {
         until = now + ACCEPT_RETRY_NS;
     }

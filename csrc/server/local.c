@@ -174,13 +174,18 @@ static int
 rename_now(const struct rename *r, struct ovsshm_store *store, struct ovsshm_error *error)
 {
     struct ovsshm_volume_info info;
-    if (store->type->volume_stat(store, r->from, &info)) {
-        return srv_error(error, -ENOENT, "volume \"%.200s\" does not exist", r->from);
+    int rc = store->type->volume_stat(store, r->from, &info);
+    if (rc == -ENOENT) {
+        return srv_error(error, rc, "volume \"%.200s\" does not exist", r->from);
     }
-    if (!r->replace && store->type->volume_stat(store, r->to, &info) == 0) {
-        return srv_error(error, -EEXIST, "volume \"%.200s\" exists already", r->to);
+    if (rc == 0 && !r->replace) {
+        rc = store->type->volume_stat(store, r->to, &info);
+        if (rc == 0) {
+            return srv_error(error, -EEXIST, "volume \"%.200s\" exists already", r->to);
+        }
+        rc = rc == -ENOENT ? 0 : rc; /* not to know is no reason to replace */
     }
-    int rc = store->type->volume_rename(store, r->from, r->to, error);
+    rc = rc ? rc : store->type->volume_rename(store, r->from, r->to, error);
     return rc == 0 || error->reason[0] ? rc
                                        : srv_error(error, rc, "cannot rename volume \"%.100s\": %s",
                                                    r->from, strerror(-rc));
@@ -255,6 +260,7 @@ srv_local_begin(struct command *command)
     session->mode = command->in.open.mode;
     session->writable = session->mode == OVSSHM_MODE_WRITE;
     command->local->block_bytes = session->volume->open->block_bytes;
+    srv_local_publish_size(session, session->volume->exact_bytes);
     pthread_mutex_lock(&registry->lock);
     session->id = ++registry->session_ids;
     TAILQ_INSERT_TAIL(&session->volume->sessions, session, link);
@@ -358,13 +364,19 @@ srv_local_leaving(struct local *local, bool leaving)
 uint64_t
 srv_local_size(const struct local *local)
 {
-    return ovsshm_load_acquire(&local->session.volume->exact_bytes);
+    return ovsshm_load_acquire(&local->size_bytes);
 }
 
 uint32_t
 srv_local_block_bytes(const struct local *local)
 {
     return local->block_bytes;
+}
+
+void
+srv_local_publish_size(struct session *session, uint64_t size_bytes)
+{
+    ovsshm_store_release(&container_of(session, struct local, session)->size_bytes, size_bytes);
 }
 
 void

@@ -18,6 +18,7 @@ static uint32_t watchers; /* atomic: those who wait for the end of I/O */
 static _Thread_local struct local_group *groups_here __attribute__((tls_model("initial-exec")));
 static pthread_key_t thread_end;
 static pthread_once_t thread_end_once = PTHREAD_ONCE_INIT;
+static int thread_end_error; /* errno: there is no key */
 
 /* ---- calls and locals ----------------------------------------------------------------------- */
 
@@ -25,7 +26,7 @@ bool
 srv_local_call_enter(struct ovsshm_server *server)
 {
     pthread_mutex_lock(&lock);
-    bool running = server->started_ns && !server->locals.stopping;
+    bool running = !server->locals.stopping && server->running;
     server->locals.calls += running;
     pthread_mutex_unlock(&lock);
     return running;
@@ -281,7 +282,7 @@ thread_ends(void *arg)
 static void
 make_thread_end(void)
 {
-    (void)pthread_key_create(&thread_end, thread_ends);
+    thread_end_error = pthread_key_create(&thread_end, thread_ends);
 }
 
 static int
@@ -311,7 +312,8 @@ group_create(struct ovsshm_server *server)
         return NULL;
     }
     pthread_once(&thread_end_once, make_thread_end);
-    if (group_init(group, server) || pthread_setspecific(thread_end, group)) {
+    if (group_init(group, server) || thread_end_error || pthread_setspecific(thread_end, group)) {
+        store_group_end(group);
         group_free(group);
         return NULL;
     }

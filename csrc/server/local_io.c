@@ -101,7 +101,7 @@ static int
 check(const struct local *local, const struct local_io *io, const struct rule *rule)
 {
     const struct ovsshm_server *server = local->session.server;
-    uint32_t unaligned = local->session.volume->open->block_bytes - 1;
+    uint32_t unaligned = local->block_bytes - 1;
     uint64_t size = srv_local_size(local);
     uint64_t left = io->offset_bytes < size ? size - io->offset_bytes : 0;
     if (!rule || io->flags & ~rule->flags || io->length_bytes > OVSSHM_RANGE_BYTES_MAX) {

@@ -34,6 +34,7 @@ struct local {
     LIST_ENTRY(local) link; /* lock: of the server's */
     uint32_t state;         /* atomic: enum local_state; lock */
     uint32_t block_bytes;
+    uint64_t size_bytes; /* atomic: to the byte; the volume goes before the local may */
     struct {
         _Alignas(64) struct counters counters;
     } counted[LOCAL_COUNTED]; /* by groups, as their numbers say */
@@ -90,6 +91,9 @@ void srv_local_tell(struct ovsshm_server *server, const char *name, enum srv_loc
 
 /* Jobs: the session of the local that `command` opens. */
 void srv_local_begin(struct command *command);
+
+/* Jobs: the volume of a local's session has another size. */
+void srv_local_publish_size(struct session *session, uint64_t size_bytes);
 
 /* What the session of a local has done. */
 void srv_local_counters(const struct session *session, struct counters *to);

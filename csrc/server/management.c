@@ -173,7 +173,9 @@ publish_size(struct command *c)
     pthread_mutex_lock(&registry->lock);
     TAILQ_FOREACH(session, &volume->sessions, link)
     {
-        if (!session->local) {
+        if (session->local) {
+            srv_local_publish_size(session, volume->open->size_bytes);
+        } else {
             ovsshm_store_relaxed(ovsshm_region_volume_bytes(&session->region), c->size_bytes);
         }
     }

@@ -237,10 +237,10 @@ ovsshm_server_stop(struct ovsshm_server *server, uint64_t drain_ns)
         srv_pause_end(pause); /* for ever, if the store blocks a reactor; the clients are gone */
         free(pause);
     }
+    dropped += srv_local_stop(server); /* its calls may pause the reactors */
     for (uint32_t i = 0; i < server->params.reactors; i++) {
         dropped += srv_reactor_stop(&server->reactors[i]);
     }
-    dropped += srv_local_stop(server);
     srv_control_wait_sessions(server);
     srv_registry_stop(&server->registry);
     srv_control_stop(server);

@@ -86,6 +86,30 @@ test_rename_moves_and_replaces(void)
     end();
 }
 
+static int
+stat_fails_for_other(struct ovsshm_store *store, const char *name, struct ovsshm_volume_info *info)
+{
+    return strcmp(name, "other") ? ovsshm_store_memory.volume_stat(store, name, info) : -EIO;
+}
+
+/* A store that cannot say whether there is a volume must not lose it. */
+static void
+test_rename_does_not_replace_the_unknown(void)
+{
+    struct ovsshm_store_type type = ovsshm_store_memory;
+    start_memory();
+    CHECK_EQ(srv_local_create(st.server, "other", 512, NULL), 0);
+    fill("other", 'o');
+    type.volume_stat = stat_fails_for_other;
+    st.store->type = &type;
+    CHECK_EQ(srv_local_rename(st.server, "vol", "other", false, &why), -EIO);
+    CHECK_TEXT(why.reason, "cannot rename volume \"vol\": Input/output error");
+    CHECK_EQ(srv_local_rename(st.server, "other", "new", false, &why), -EIO);
+    st.store->type = &ovsshm_store_memory;
+    CHECK_EQ(first_byte("other"), 'o');
+    end();
+}
+
 static void
 test_rename_of_what_is_open_is_refused(void)
 {
@@ -482,6 +506,7 @@ main(void)
     test_begin(240);
     RUN(test_volumes_come_and_go);
     RUN(test_rename_moves_and_replaces);
+    RUN(test_rename_does_not_replace_the_unknown);
     RUN(test_rename_of_what_is_open_is_refused);
     RUN(test_truncate_to_the_byte);
     RUN(test_truncate_and_rollback_go_together);

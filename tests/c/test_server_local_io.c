@@ -580,7 +580,50 @@ test_server_ends_with_a_volume_open(void)
     srv_local_leaving(local, true);
     CHECK_EQ(st_end(0), 0);
     CHECK_EQ(srv_local_io(local, group, &io), -ESHUTDOWN); /* the server is no more */
+    CHECK_EQ(srv_local_size(local), 4 * MIB);
     srv_local_close(local);
+}
+
+static uint32_t reactor_ends;
+static uint32_t reactor_may_end;
+
+static void
+late_group_destroy(void *group)
+{
+    ovsshm_store_release(&reactor_ends, 1);
+    while (!ovsshm_load_acquire(&reactor_may_end)) {
+        sched_yield();
+    }
+    gate_group_destroy(group);
+}
+
+static void *
+stop_main(void *arg)
+{
+    (void)arg;
+    CHECK_EQ(ovsshm_server_stop(st.server, 0), 0);
+    return NULL;
+}
+
+/* What pauses a volume waits for reactors, so none of it may begin when they end. */
+static void
+test_no_call_meets_reactors_that_end(void)
+{
+    struct ovsshm_store_type late = gate_store;
+    late.group_destroy = late_group_destroy;
+    start_gate_as(&late);
+    struct local *local = local_ok("vol", WRITE);
+    ovsshm_disconnect(conn);
+    pthread_t thread = test_thread(stop_main, NULL);
+    while (!ovsshm_load_acquire(&reactor_ends)) {
+        sched_yield();
+    }
+    CHECK_EQ(srv_local_set_mode(local, READ, NULL), -ESHUTDOWN);
+    ovsshm_store_release(&reactor_may_end, 1);
+    test_join(thread);
+    check_over(local);
+    srv_local_close(local);
+    CHECK_EQ(st_end(0), 0);
 }
 
 static void
@@ -722,6 +765,7 @@ main(void)
     RUN(test_scratch_memory_is_kept);
     RUN(test_store_keeps_memory);
     RUN(test_server_ends_with_a_volume_open);
+    RUN(test_no_call_meets_reactors_that_end);
     RUN(test_server_waits_for_io_and_then_drops_it);
     RUN(test_server_lets_io_finish);
     RUN(test_server_ends_in_the_middle_of_it_all);
