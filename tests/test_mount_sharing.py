@@ -108,6 +108,18 @@ def test_inherited_descriptors_live_on(mounted):
                 connection.open("vol", writable=True)
 
 
+def test_files_that_seemed_closed_keep_their_size(mounted):
+    """A closed copy and a rename close the volume in the server; what grows it opens it again."""
+    path = mounted.path / "vol"
+    with path.open("r+b", buffering=0) as file:
+        file.write(b"x" * MIB)
+        os.close(os.dup(file.fileno()))
+        path.rename(mounted.path / "moved")
+        os.posix_fallocate(file.fileno(), 0, 10)
+        assert os.fstat(file.fileno()).st_size == MIB
+    assert (mounted.path / "moved").read_bytes() == b"x" * MIB
+
+
 def test_open_files_survive_a_rename(mounted):
     path = mounted.path / "vol"
     with path.open("r+b", buffering=0) as file, mounted.connect() as connection:

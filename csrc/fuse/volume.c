@@ -184,9 +184,10 @@ mnt_volume_grow(struct ovsshm_mount *mount, struct mnt_node *node, uint64_t size
 {
     pthread_rwlock_rdlock(&mount->names);
     pthread_rwlock_wrlock(&node->io);
-    int rc = node->local && srv_local_size(node->local) >= size_bytes
-                 ? 0
-                 : set_size(mount, node, size_bytes);
+    int rc = node->local ? 0 : attach(mount, node); /* else its size is not known */
+    if (rc == 0 && srv_local_size(node->local) < size_bytes) {
+        rc = set_size(mount, node, size_bytes);
+    }
     pthread_rwlock_unlock(&node->io);
     pthread_rwlock_unlock(&mount->names);
     return rc;
