@@ -149,6 +149,18 @@ def test_holes_are_found(mounted):
                 os.lseek(fd, offset, whence)
 
 
+@pytest.mark.parametrize("store", ["memory", "file"])
+def test_what_is_not_written_back_yet_is_no_hole(mount, store):
+    path = mount(store, "--mount-option", "cache=writeback").path / "f"
+    with path.open("w+b", buffering=0) as file:
+        file.truncate(4 * MIB)
+        os.pwrite(file.fileno(), b"x" * MIB, MIB)
+        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) <= MIB
+        assert os.lseek(file.fileno(), MIB, os.SEEK_DATA) == MIB
+        run(["cp", "--sparse=auto", path, path.with_name("copy")])
+    assert path.with_name("copy").read_bytes() == bytes(MIB) + b"x" * MIB + bytes(2 * MIB)
+
+
 def test_fallocate_punches_zeroes_and_allocates(mounted):
     path = mounted.path / "f"
     path.write_bytes(b"x" * MIB)
@@ -189,6 +201,8 @@ def test_attributes_are_kept(mounted):
     assert (status.st_atime, status.st_mtime) == (1000, 2000)
     (mounted.path / "g").write_bytes(b"y")
     assert (mounted.path / "g").stat().st_mtime > 2000
+    os.utime(mounted.path / "g", (-1000, -2000))
+    assert (mounted.path / "g").stat().st_mtime == -2000
 
 
 def test_directories_are_directories(mounted):

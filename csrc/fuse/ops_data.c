@@ -198,13 +198,15 @@ mnt_op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset, off_t l
 void
 mnt_op_lseek(fuse_req_t req, fuse_ino_t ino, off_t offset, int whence, struct fuse_file_info *fi)
 {
+    struct ovsshm_mount *mount = fuse_req_userdata(req);
     int64_t rc;
     (void)ino;
-    if (whence != SEEK_DATA && whence != SEEK_HOLE) {
+    if (mount->params.cache == OVSSHM_MOUNT_CACHE_WRITEBACK) {
+        rc = -ENOSYS; /* what the kernel has not written yet would be holes; it answers itself */
+    } else if (whence != SEEK_DATA && whence != SEEK_HOLE) {
         rc = -EINVAL;
     } else if (is_volume(fi)) {
-        rc = mnt_volume_seek(fuse_req_userdata(req), handle_of(fi), (uint64_t)offset,
-                             whence == SEEK_DATA);
+        rc = mnt_volume_seek(mount, handle_of(fi), (uint64_t)offset, whence == SEEK_DATA);
     } else {
         rc = lseek(handle_of(fi)->fd, offset, whence);
         rc = rc < 0 ? -errno : rc;

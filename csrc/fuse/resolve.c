@@ -102,7 +102,7 @@ amend(struct ovsshm_mount *mount, struct mnt_node *node, struct stat *st)
 {
     int64_t written_at = ovsshm_load_relaxed(&node->written_at);
     st->st_ino = node->id;
-    if (!mount->backed && written_at > st->st_mtim.tv_sec) {
+    if (!mount->backed && written_at && written_at > st->st_mtim.tv_sec) {
         st->st_mtim = (struct timespec){.tv_sec = written_at};
     }
 }
