@@ -150,6 +150,20 @@ def test_unmounted_by_the_admin_the_server_goes_on(mount):
         assert volume.pread(512, 0) == b"x" * 512
 
 
+@pytest.mark.parametrize("cache", ["none", "auto"])
+def test_files_open_at_a_lazy_unmount_are_free_once_they_are_closed(mount, cache):
+    """The kernel ends the connection and does not say that they were."""
+    mounted = mount("memory", "--mount-option", f"cache={cache}")
+    with (mounted.path / "f").open("wb", buffering=0) as file:
+        run(["umount", "-l", mounted.path])
+        file.write(b"x" * 512)
+        with mounted.connect() as connection, pytest.raises(OSError, match="mount"):
+            connection.open("f", writable=True)
+    wait_until(lambda: "unmounted by somebody else" in mounted.server.log)
+    with mounted.connect() as connection, connection.open("f", writable=True) as volume:
+        assert volume.pread(512, 0) == b"x" * 512
+
+
 def test_unmounted_by_the_admin_a_server_of_nothing_else_ends(mount_point, tmp_path):
     path = mount_point()
     config = tmp_path / "vpool.json"

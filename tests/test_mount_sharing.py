@@ -4,6 +4,7 @@
 Method: both at once; and both directions with the stock QEMU.
 """
 
+import mmap
 import os
 import subprocess
 import threading
@@ -106,6 +107,24 @@ def test_inherited_descriptors_live_on(mounted):
             file.write(b"x" * 512)
             with pytest.raises(OSError, match="mount"):
                 connection.open("vol", writable=True)
+
+
+def test_mapped_files_are_busy_after_close_and_rename(mount):
+    """It takes the five seconds that clients wait for a file that was closed."""
+    mounted = mount("memory", "--mount-option", "cache=writeback")
+    path = mounted.path / "vol"
+    path.write_bytes(bytes(4096))
+    with path.open("r+b") as file:
+        memory = mmap.mmap(file.fileno(), 4096)
+        memory[0] = 1
+    path.rename(mounted.path / "moved")
+    with memory, mounted.connect() as connection:
+        with pytest.raises(OSError, match="mapped into memory"):
+            connection.open("moved", writable=True)
+        memory[1] = 2
+        memory.flush()
+        with connection.open("moved") as volume:
+            assert volume.pread(3, 0) == b"\1\2\0"
 
 
 def test_files_that_seemed_closed_keep_their_size(mounted):

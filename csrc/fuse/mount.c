@@ -162,6 +162,7 @@ void
 mnt_ended(struct ovsshm_mount *mount)
 {
     ovsshm_store_release(&mount->unmounted, true);
+    mnt_tree_close(mount); /* the kernel does not say any more that files were closed */
     mnt_info(mount, "\"%s\" has been unmounted by somebody else", mount->point);
     if (mount->params.unmounted) {
         mount->params.unmounted(mount->params.arg);

@@ -149,13 +149,13 @@ void
 mnt_tree_close(struct ovsshm_mount *mount)
 {
     struct mnt_node *node;
+    pthread_mutex_lock(&mount->tree.lock);
     LIST_FOREACH(node, &mount->tree.all, all)
     {
-        if (node->local) {
-            srv_local_close(node->local);
-            node->local = NULL;
-        }
+        srv_local_close(node->local);
+        node->local = NULL;
     }
+    pthread_mutex_unlock(&mount->tree.lock);
 }
 
 static void

@@ -211,8 +211,8 @@ mnt_volume_detach(struct mnt_node *node, bool in_use)
 void
 mnt_volume_detach_end(struct ovsshm_mount *mount, struct mnt_node *node)
 {
-    if (node->active) {
-        attach(mount, node); /* or the next I/O tries again, and says why it cannot */
-    }
+    if (node->opens && attach(mount, node) == 0) {
+        srv_local_leaving(node->local, !node->active);
+    } /* or the next I/O tries again, and says why it cannot */
     pthread_rwlock_unlock(&node->io);
 }

@@ -111,7 +111,9 @@ find_conflict(struct command *c, enum conflict conflict)
                        c->job.volume->name,
                        session->mode == OVSSHM_MODE_WRITE ? "open for writing" : "open",
                        (int)session->peer.pid, session->peer.program,
-                       gone ? ", which is gone but has requests in the store" : "");
+                       !gone            ? ""
+                       : session->local ? ", closed but mapped into memory or inherited"
+                                        : ", which is gone but has requests in the store");
         break;
     }
     pthread_mutex_unlock(&registry->lock);
