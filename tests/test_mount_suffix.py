@@ -64,6 +64,25 @@ def test_other_files_are_plain(mounted):
     assert (mounted.path / "vol").read_text() == "mem"
 
 
+@pytest.mark.parametrize("cache", ["none", "writeback"])
+def test_plain_files_keep_what_is_appended_and_patched(mount, config, cache):
+    """Pages that the kernel has to read before it can write them, through files that only write."""
+    path = mount("file", *config, "--mount-option", f"cache={cache}").path / "vm.cfg"
+    expected = bytearray()
+    for flags in (os.O_CREAT, 0):
+        fd = os.open(path, os.O_WRONLY | os.O_APPEND | flags)
+        for length in (100, 100, 5000):
+            expected += bytes([length % 251]) * length
+            os.write(fd, expected[-length:])
+            os.fsync(fd)
+        os.close(fd)
+    fd = os.open(path, os.O_WRONLY)
+    os.pwrite(fd, b"x", 5001)
+    os.close(fd)
+    expected[5001] = ord("x")
+    assert path.read_bytes() == expected
+
+
 def test_moving_across_kinds_copies(mounted):
     data = os.urandom(70000)
     (mounted.path / "a").write_bytes(data)

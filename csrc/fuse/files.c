@@ -126,6 +126,17 @@ give(int fd, mode_t mode, const struct fuse_ctx *owner)
 }
 
 int
+mnt_files_flags(const struct ovsshm_mount *mount, int flags)
+{
+    /* O_APPEND: the kernel gives every write its place, and knows the end of the file. */
+    flags &= O_ACCMODE | O_SYNC | O_DSYNC;
+    if (mount->params.cache == OVSSHM_MOUNT_CACHE_WRITEBACK && (flags & O_ACCMODE) == O_WRONLY) {
+        flags = (flags & ~O_ACCMODE) | O_RDWR; /* it reads the rest of a page before it writes it */
+    }
+    return flags;
+}
+
+int
 mnt_files_create(struct ovsshm_mount *mount, const char *path, int flags, mode_t mode,
                  const struct fuse_ctx *owner)
 {
@@ -134,8 +145,8 @@ mnt_files_create(struct ovsshm_mount *mount, const char *path, int flags, mode_t
     if (parent < 0) {
         return parent;
     }
-    int access = flags & (O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC);
-    int fd = openat(parent, leaf, access | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    flags = mnt_files_flags(mount, flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(parent, leaf, flags, 0600);
     int rc = fd < 0 ? -errno : give(fd, mode, owner);
     close(parent);
     if (rc < 0 && fd >= 0) {

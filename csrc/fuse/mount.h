@@ -182,6 +182,8 @@ void mnt_files_destroy(struct ovsshm_mount *mount);
 
 int mnt_files_stat(struct ovsshm_mount *mount, const char *path, struct stat *st);
 int mnt_files_open(struct ovsshm_mount *mount, const char *path, int flags);
+/* What of a user's open(2) is to be the flags of a plain file. */
+int mnt_files_flags(const struct ovsshm_mount *mount, int flags);
 /* Made for `owner`, with its mode. */
 int mnt_files_create(struct ovsshm_mount *mount, const char *path, int flags, mode_t mode,
                      const struct fuse_ctx *owner);

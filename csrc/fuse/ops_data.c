@@ -28,9 +28,7 @@ open_file(struct ovsshm_mount *mount, const struct mnt_node *node, int flags)
 {
     char path[MNT_PATH_BYTES];
     int rc = mnt_node_path(mount, node, NULL, path);
-    /* O_APPEND: the kernel gives every write its place, and knows the end of the file. */
-    return rc ? rc
-              : mnt_files_open(mount, path, (flags & (O_ACCMODE | O_SYNC | O_DSYNC)) | O_NONBLOCK);
+    return rc ? rc : mnt_files_open(mount, path, mnt_files_flags(mount, flags) | O_NONBLOCK);
 }
 
 int
