@@ -293,6 +293,7 @@ cdef class _Core:
         params.allow_other = values["allow_other"]
         params.shared_fd = not values["clone_fd"]
         params.splice = values["splice"]
+        params.io_uring = <ovsshm_mount_io_uring><int>values["io_uring"]
         params.log = _make_log()
         if unmounted is not None:
             self.unmounted = unmounted

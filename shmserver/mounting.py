@@ -65,6 +65,7 @@ OPTIONS = (
     Option("threads", "COUNT", _count(256), "10", "most that serve requests; 1: one loop"),
     Option("clone-fd", "on|off", _switch, "on", "each thread has a descriptor of its own"),
     Option("splice", "on|off", _switch, "off", "replies from a file without a copy of ours"),
+    Option("io-uring", "auto|on|off", _one_of("auto", "on", "off"), "auto", "requests by io_uring"),
     Option("allow-other", "on|off", _switch, "off", "other users too, as file modes allow"),
     Option("max-write", "SIZE", _request_size, "1M", "longest request"),
     Option("max-background", "COUNT", _count(65535), "128", "asynchronous requests at a time"),

@@ -205,6 +205,9 @@ cdef extern from "openvstorage/shm_mount.h" nogil:
     enum ovsshm_mount_cache:
         OVSSHM_MOUNT_CACHE_NONE
 
+    enum ovsshm_mount_io_uring:
+        OVSSHM_MOUNT_IO_URING_AUTO
+
     struct ovsshm_mount_params:
         const char *path
         const char *files
@@ -216,6 +219,7 @@ cdef extern from "openvstorage/shm_mount.h" nogil:
         bint allow_other
         bint shared_fd
         bint splice
+        ovsshm_mount_io_uring io_uring
         ovsshm_log log
         void (*unmounted)(void *arg) noexcept nogil
         void *arg

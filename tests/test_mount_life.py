@@ -237,7 +237,7 @@ def test_wrong_options_are_named(words, reason):
         ["clone-fd=off", "threads=4"],
         ["cache=auto", "splice"],
         ["cache=writeback", "max-write=64K", "max-background=1"],
-        ["allow-other"],
+        ["allow-other", "io-uring=off"],
     ],
     ids=" ".join,
 )
@@ -250,6 +250,24 @@ def test_every_option_serves(mount: Callable[..., Mounted], options: list[str]) 
     assert (mounted.path / "g").read_bytes() == data
     mounted.server.stop()
     assert not is_mounted(mounted.path)
+
+
+def test_log_says_whether_requests_come_by_io_uring(mount, mount_point, short_dir):
+    """As libfuse and the kernel can; asked for and not there, the server does not start."""
+    version = run(["pkg-config", "--modversion", "fuse3"]).stdout.strip()
+    switch = Path("/sys/module/fuse/parameters/enable_uring")
+    if tuple(map(int, version.split(".")[:2])) < (3, 18):
+        state = f"not in libfuse {version}"
+    elif not switch.exists():
+        state = "not in this kernel"
+    else:
+        state = "on" if switch.read_text() == "Y\n" else f"off in the kernel: {switch}"
+    assert f"info: FUSE over io_uring: {state}\n" in mount("memory").server.log
+    off = mount("memory", "--mount-option", "io-uring=off")
+    assert "FUSE over io_uring: off, as the option says\n" in off.server.log
+    if state != "on":
+        words = ["--store", "memory", "--mount", str(mount_point()), "--mount-option", "io-uring"]
+        assert f"over io_uring: {state}; choose auto" in start_refused(short_dir / "x.sock", *words)
 
 
 def test_who_may_not_mount_is_told_what_helps(mount_point, short_dir):

@@ -113,6 +113,7 @@ ovsshm_mount_create(struct ovsshm_server *server, const struct ovsshm_mount_para
     rc = rc ? rc : copy_params(mount, &effective, error);
     rc = rc ? rc : mnt_point_check(mount, error);
     rc = rc ? rc : mnt_files_init(mount, error);
+    rc = rc ? rc : mnt_uring_choose(mount, error);
     rc = rc ? rc : make_session(mount, error);
     if (rc) {
         ovsshm_mount_destroy(mount);

@@ -5,6 +5,7 @@
  *     mount.c          create, start, stop
  *     point.c          the mount point: checks, mounting, unmounting, the watcher
  *     loop.c           the threads that read requests
+ *     uring.c          whether they come by io_uring
  *     ops_namespace.c  names: lookup, create, remove, rename, list
  *     ops_data.c       contents: open, read, write, flush, allocate, seek
  *     rename.c         one of them
@@ -122,6 +123,7 @@ struct ovsshm_mount {
     int watcher_fd; /* its closing is the watcher's signal; -1: none */
     pid_t watcher_pid;
     bool helped; /* mounted by fusermount3 */
+    bool uring;  /* requests come by io_uring */
     bool running;
     bool unmounted; /* atomic: by somebody else */
 };
@@ -284,6 +286,12 @@ int mnt_thread_create(pthread_t *thread, void *(*run)(void *arg), void *arg);
 
 /* Sends a reply on the descriptor its request came from. */
 extern const struct fuse_custom_io mnt_loop_io;
+
+/* ---- uring.c -------------------------------------------------------------------------------- */
+
+/* Says in the log which way it is, and why.  -EOPNOTSUPP: it was asked for and cannot be. */
+int mnt_uring_choose(struct ovsshm_mount *mount, struct ovsshm_error *error);
+void mnt_uring_init(const struct ovsshm_mount *mount, struct fuse_conn_info *conn);
 
 /* ---- notice.c ------------------------------------------------------------------------------- */
 

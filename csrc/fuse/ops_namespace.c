@@ -39,12 +39,7 @@ op_init(void *arg, struct fuse_conn_info *conn)
     /* After O_TRUNC the kernel asks for size 0 by itself, once the file is open. */
     conn->want &= ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ);
     conn->want |= conn->capable & wanted;
-#ifdef FUSE_CAP_OVER_IO_URING
-    if (conn->capable_ext & FUSE_CAP_OVER_IO_URING) {
-        fuse_set_feature_flag(conn, FUSE_CAP_OVER_IO_URING);
-        mnt_info(mount, "the kernel offers FUSE over io_uring: in use");
-    }
-#endif
+    mnt_uring_init(mount, conn);
     conn->max_write = params->max_write;
     conn->max_background = params->max_background;
     conn->congestion_threshold = params->max_background;

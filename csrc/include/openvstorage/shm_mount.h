@@ -30,6 +30,12 @@ enum ovsshm_mount_cache {
     OVSSHM_MOUNT_CACHE_WRITEBACK = 2, /* writes too; a flush of the file writes them back */
 };
 
+enum ovsshm_mount_io_uring {
+    OVSSHM_MOUNT_IO_URING_AUTO = 0, /* if libfuse (3.18) and the kernel can */
+    OVSSHM_MOUNT_IO_URING_ON = 1,   /* or -EOPNOTSUPP */
+    OVSSHM_MOUNT_IO_URING_OFF = 2,
+};
+
 /* Zeroed members mean the default, where one is given. */
 struct ovsshm_mount_params {
     const char *path; /* the mount point: an empty directory outside of `files` */
@@ -46,6 +52,7 @@ struct ovsshm_mount_params {
     bool allow_other;        /* others than the user of this process; modes are checked */
     bool shared_fd;          /* all threads read one descriptor of /dev/fuse */
     bool splice;             /* plain files: from the page cache without a copy of ours */
+    enum ovsshm_mount_io_uring io_uring;
     struct ovsshm_log log;
     /* It was unmounted by somebody else and serves no more.  From a thread of the mount; NULL. */
     void (*unmounted)(void *arg);
