@@ -14,6 +14,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -44,7 +45,7 @@ template <class Work> struct Frame {
 
     void run()
     {
-        result = work();
+        result = (*work)();
         reason = result < 0 ? ovsshm_reason() : "";
     }
 
@@ -56,7 +57,7 @@ template <class Work> struct Frame {
         changed.notify_all();
     }
 
-    Work work;
+    std::optional<Work> work;
     int64_t result = 0;
     std::string reason;
     std::mutex mutex;
@@ -102,6 +103,7 @@ template <class Work> int64_t checked(Work work)
         }
         check_signals();
     }
+    frame->work.reset(); /* what it held ends here, not whenever the other thread does */
     if (frame->result < 0) {
         raise_os_error(static_cast<int>(-frame->result), frame->reason.c_str());
     }
