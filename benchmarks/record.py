@@ -224,7 +224,11 @@ def load(path: Path) -> Results:
 
 
 def dumps(results: Results) -> str:
-    return _RESULTS.dump_json(results, indent=1).decode() + "\n"
+    """JSON with a line per record: they are many, and long."""
+    whole = _RESULTS.dump_python(results, mode="json")
+    records = ",\n  ".join(json.dumps(one) for one in whole["records"])
+    text = json.dumps(whole | {"records": []}, indent=1)
+    return text.replace('"records": []', f'"records": [\n  {records}\n ]', 1) + "\n"
 
 
 def save(results: Results, path: Path) -> None:

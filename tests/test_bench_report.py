@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import subprocess
 from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -365,11 +366,19 @@ def test_refusals_say_what_is_wrong(tmp_path: Path) -> None:
     assert "none.md" in done.output
 
 
-def test_readme_says_what_the_committed_results_give() -> None:
+def committed_results(scratch: Path) -> list[Path]:
+    """The file here, and the committed one: whoever has measured since has both."""
     latest = record.RESULTS / "latest.json"
-    if not latest.exists():
-        pytest.skip("no results are committed: benchmarks/results/latest.json")
+    shown = subprocess.run(
+        ["git", "show", f"HEAD:{latest.relative_to(TOP)}"], cwd=TOP, capture_output=True, timeout=20
+    )
+    committed = scratch / "committed.json"
+    committed.write_bytes(shown.stdout)
+    return [path for path, there in ((committed, not shown.returncode), (latest, True)) if there]
+
+
+def test_readme_says_what_the_committed_results_give(tmp_path: Path) -> None:
     text = (TOP / "README.md").read_text()
-    assert updated(text, load(latest)) == text, (
+    assert text in (updated(text, load(path)) for path in committed_results(tmp_path)), (
         "python -m benchmarks.report benchmarks/results/latest.json --update README.md"
     )
