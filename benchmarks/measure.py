@@ -28,6 +28,9 @@ from benchmarks.load import Command, LoadFailed
 from benchmarks.record import Cost
 
 TIMEOUT_S = 120.0
+WORDS = 2000
+"""Of what a program that failed has said, so many characters are kept: the last."""
+
 EVENTS = {
     "syscalls": ["-e", "raw_syscalls:sys_enter"],
     # the low bits: why it sleeps; none: it was preempted or yielded
@@ -199,10 +202,11 @@ def _wait(process: subprocess.Popen[bytes]) -> float:
     return (usage.ru_utime + usage.ru_stime) * 1e9
 
 
-def _failure(argv: Sequence[str], status: int, words: str) -> str:
+def _failure(argv: Sequence[str], status: int, errors: str, output: str) -> str:
     """Its last words first: a table shows one line."""
-    last = (words.strip().splitlines() or ["it said nothing"])[-1]
-    return f"{argv[0]} ended with status {status}: {last}\n{shlex.join(argv)}\n{words}"
+    words = errors.strip() or output.strip() or "it said nothing"
+    last = words.splitlines()[-1]
+    return f"{argv[0]} ended with status {status}: {last}\n{shlex.join(argv)}\n{words[-WORDS:]}"
 
 
 def _run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, float]:
@@ -216,7 +220,7 @@ def _run(argv: Sequence[str], env: Mapping[str, str]) -> tuple[str, float]:
         text = out.read()
         if process.returncode:
             errors.seek(0)
-            raise LoadFailed(_failure(argv, process.returncode, errors.read() + text))
+            raise LoadFailed(_failure(argv, process.returncode, errors.read(), text))
     return text, cpu
 
 

@@ -69,7 +69,7 @@ def size(count: int) -> str:
 
 def quantity(value: float) -> str:
     """Three digits that count: 1.03 M, 742 k, 17.2 k, 0.96."""
-    for unit, factor in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+    for unit, factor in (("T", 1e12), ("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if abs(value) >= factor * 0.9995:
             return f"{_digits(value / factor)} {unit}"
     return _digits(value)

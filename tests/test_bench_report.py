@@ -286,13 +286,57 @@ def test_events_only_stand_beside_polling_and_both_fuses() -> None:
 def test_the_caption_names_the_winner_and_the_next_family() -> None:
     results = run_of(
         rounds([1e6]), rounds([9e5], peer="shm file"), rounds([2e5], peer=USUAL),
-        rounds([5e6], peer="null-co", store="null"),
+        rounds([5e6], peer="null-co", store="null"), rounds([4e6], peer="shm null", store="null"),
     )  # fmt: skip
     arranged = run.Run(results)
     caption = sections.best_line(arranged, arranged.at(arranged.loads[0]))
     assert caption == (
         "shm memory is first, 5.0x FUSE memory direct; null-co, which does no I/O, at 5.00 M/s."
     )
+
+
+def test_long_blocks_are_counted_in_bytes() -> None:
+    results = run_of(
+        *(rounds([1e4], peer=p, block_size=1 << 20) for p in ("shm memory", USUAL)),
+        rounds([1e6], peer="null-co", store="null", block_size=1 << 20),
+    )  # fmt: skip
+    (panel,) = sections.rates(run.Run(results))[0].panels
+    assert "bytes per second" in panel.plot
+    assert "1.05 TB/s" in panel.caption
+
+
+def test_many_peers_are_folded_behind_those_with_a_name() -> None:
+    names = ["shm memory", USUAL, *(f"FUSE memory direct {n}" for n in range(sections.GLANCE))]
+    results = run_of(
+        *(rounds([1e5 - n], peer=p, syscalls_per_io=Cost(1, 1)) for n, p in enumerate(names))
+    )
+    arranged = run.Run(results)
+    (panel,) = sections.rates(arranged)[0].panels
+    assert panel.every is not None
+    assert panel.peers == len(names)
+    assert names[-1] in panel.every
+    assert names[-1] not in panel.plot
+    ((short, whole),) = sections.sheets(arranged)
+    assert [name for name, _ in short.rows] == names[:2]
+    assert whole is not None
+    assert len(whole.rows) == len(names)
+    assert f"all {len(names)} peers" in Page(page(results)).text
+
+
+def test_rounds_that_have_little_in_common_are_named() -> None:
+    results = run_of(
+        rounds([10.0, 29.0]), rounds([10.0, 4.0, 30.0], peer=USUAL), rounds([0.0], peer="qsd FUSE")
+    )
+    (one,) = findings.unsteady(run.Run(results))
+    assert (one.group.peer, one.low, one.high) == (USUAL, 4.0, 30.0)
+    assert "Medians to distrust" in page(results)
+
+
+def test_a_near_miss_does_not_read_like_the_goal() -> None:
+    for rate, said in ((19.97e6, "19.9x"), (19.2e6, "19x"), (20.3e6, "20x")):
+        results = run_of(rounds([rate] * 3), rounds([1e6] * 3, peer=USUAL))
+        figure = next(f for f in goals.figures(results.records) if f.goal.title == "FUSE usual")
+        assert (figure.wanted, findings.reached_ratio(figure)) == (20, said)
 
 
 @given(

@@ -14,8 +14,9 @@ from matplotlib.transforms import Affine2D, ScaledTranslation, Transform, blende
 from benchmarks.goals import Figure
 from benchmarks.record import Placement, Record
 from benchmarks.report.drawing import COLOUR, SMALL, WIDTH, colour_of, panel, svg
+from benchmarks.report.findings import reached_ratio
 from benchmarks.report.run import NOISY, Group, Run, Value, cpu
-from benchmarks.units import quantity, tick, times
+from benchmarks.units import quantity, tick
 
 NEAR_ALPHA, FAR_ALPHA = 0.9, 0.4
 CEILING = 1.25
@@ -211,7 +212,7 @@ def reached(figures: Sequence[Sequence[Figure]], said: str) -> Markup:
             face = colour if one.placement == "near" else COLOUR["paper"]
             axes.plot(one.ratio / one.wanted, at, "o", ms=5.5, color=colour, mfc=face, alpha=alpha)
             axes.annotate(
-                _labelled(times(one.ratio), one.placement), (high, at), (8, 0),
+                _labelled(reached_ratio(one), one.placement), (high, at), (8, 0),
                 textcoords="offset points", va="center_baseline", fontsize=SMALL - 0.5,
             )  # fmt: skip
     axes.axvline(1, color=COLOUR["ink"], lw=1)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from benchmarks.units import Load, duration, quantity, times
 EVENTS = "shm memory events"
 LEAST = 1.05
 """From this ratio on a peer wins; below, it is a draw."""
+
+APART = 3.0
+"""From this ratio of the best round to the worst on, a median says little."""
 
 
 @dataclass(frozen=True)
@@ -223,5 +227,35 @@ def busy(run: Run) -> bool:
     return bool(shares) and statistics.median(shares) >= NOISY
 
 
+@dataclass(frozen=True)
+class Unsteady:
+    """Rounds that have little in common, though the CPUs were placed the same."""
+
+    group: Group
+    placement: Placement | None
+    low: float
+    high: float
+
+
+def unsteady(run: Run) -> list[Unsteady]:
+    """Where the best round is APART times the worst, whoever it is; the widest first."""
+    found = []
+    for load in run.closed():
+        for group in run.at(load):
+            for placement in PLACEMENTS:
+                values = group.values(iops, placement)
+                if values and max(values) > 0 and max(values) >= APART * min(values):
+                    found.append(Unsteady(group, placement, min(values), max(values)))
+    return sorted(found, key=lambda one: one.low / one.high)
+
+
 def ratio(value: float | None) -> str:
     return "" if value is None else times(value)
+
+
+def reached_ratio(figure: Figure) -> str:
+    """With the digits that tell a near miss from the goal."""
+    said = times(figure.ratio)
+    if figure.reached or said != times(figure.wanted):
+        return said
+    return f"{math.floor(figure.ratio * 10) / 10:g}x"

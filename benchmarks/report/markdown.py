@@ -7,7 +7,7 @@ import re
 
 from benchmarks import goals
 from benchmarks.record import Placement, Results
-from benchmarks.report.findings import Tile, losses, noise, tiles
+from benchmarks.report.findings import Tile, losses, noise, reached_ratio, tiles
 from benchmarks.report.run import Group, Run, cpu, iops
 from benchmarks.report.sections import loud
 from benchmarks.units import quantity, times
@@ -67,7 +67,7 @@ def _figure(tile: Tile, placement: Placement) -> list[str]:
     figure = tile.figures.get(placement)
     if figure is None:
         return ["", ""]
-    ratio = times(figure.ratio)
+    ratio = reached_ratio(figure)
     return [f"**{ratio}**" if figure.reached else ratio,
             f"{figure.wanted:g}x{'' if figure.reached else ' missed'}"]  # fmt: skip
 

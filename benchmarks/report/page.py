@@ -10,7 +10,7 @@ import jinja2
 from benchmarks import goals, units
 from benchmarks.record import Environment, Results
 from benchmarks.report import findings, sections, tables
-from benchmarks.report.run import FAMILIES, NOISY, Run
+from benchmarks.report.run import FAMILIES, FAMILY_NAMES, NOISY, Run
 
 HERE = Path(__file__).parent
 
@@ -40,19 +40,26 @@ def page(results: Results) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"quantity": units.quantity, "times": findings.ratio}
+    environment.filters |= {
+        "quantity": units.quantity,
+        "times": findings.ratio,
+        "reached_ratio": findings.reached_ratio,
+    }
     return environment.get_template("page.html.j2").render(
         css=(HERE / "page.css").read_text(),
         results=results,
         run=run,
         machine=machine(results.environment),
         families=[f for f in FAMILIES if f in {run.family(peer) for peer in run.peers}],
+        family_names=FAMILY_NAMES,
         headline=findings.headline(figures),
         goals=findings.tiles(figures),
         goal_plot=sections.goal_plot(findings.tiles(figures)),
         losses=findings.losses(run),
         events=findings.event_rows(run),
-        placements=run.placements(),
+        goal_placements=[p for p in run.placements() if p in {f.placement for f in figures}],
+        unsteady=findings.unsteady(run),
+        apart=findings.APART,
         busy=findings.busy(run),
         noise=findings.noise(run),
         noisy=NOISY,

@@ -17,6 +17,11 @@ Value = Callable[[Record], float | None]
 FAMILIES = ("shm", "fuse", "nbd", "vhost-user", "historical", "file", "null")
 """In the order in which they are named everywhere; others come last."""
 
+FAMILY_NAMES = {
+    "shm": "shared memory, this project", "fuse": "FUSE", "nbd": "NBD", "vhost-user": "vhost-user",
+    "historical": "the transport of 2015", "file": "a file, without a server",
+    "null": "no disk at all",
+}  # fmt: skip
 _BY_NAME = {
     "shm": "shm", "FUSE": "fuse", "qsd": "fuse", "nbdkit": "nbd", "qemu-nbd": "nbd",
     "vhost-user-blk": "vhost-user", "historical": "historical", "plain": "file", "null-co": "null",
@@ -106,6 +111,10 @@ class Run:
 
     def store(self, peer: str) -> str:
         return next(r.store for r in self.results.records if r.peer == peer)
+
+    def keeps_nothing(self, peer: str) -> bool:
+        """Its store forgets what is written, or there is none: no way to serve a disk."""
+        return self.store(peer) in ("null", "none")
 
     def at(self, load: Load) -> list[Group]:
         """All peers under this load, family by family."""

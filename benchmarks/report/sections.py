@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from markupsafe import Markup
 
@@ -16,6 +17,15 @@ from benchmarks.report.run import NOISY, Group, Run, Value, cpu, iops, series
 from benchmarks.report.tables import Sheet, cost_sheet
 from benchmarks.units import Load, quantity, tick, times
 
+GLANCE = 10
+"""From more peers on, a panel shows those with a name of their own, and all on request."""
+
+KEPT_UP = 0.9
+"""Of the rate that was offered; random arrivals in a short sample are not exactly as many."""
+
+LONG_BYTES = 1 << 16
+"""Blocks of this length and longer are counted in bytes per second."""
+
 
 @dataclass(frozen=True)
 class Panel:
@@ -24,6 +34,11 @@ class Panel:
     title: str
     plot: Markup
     caption: str = ""
+    every: Markup | None = None
+    """The same with those whom `plot` leaves out."""
+
+    peers: int = 0
+    """In `every`."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +55,11 @@ def _depth(load: Load) -> str:
 
 
 def best_line(run: Run, groups: Sequence[Group]) -> str:
-    """Who is first and by how much, in the placement that the plot ranks by."""
-    ranked = sorted(((value, g.peer) for g in groups if (value := g.typical(iops))), reverse=True)
-    real = [(value, peer) for value, peer in ranked if run.family(peer) != "null"]
+    """Who is first and by how much, in the placement that the plot ranks by.  Stores that keep
+    nothing are out of the contest."""
+    of, unit = _rate(groups[0].load)
+    ranked = sorted(((value, g.peer) for g in groups if (value := g.typical(of))), reverse=True)
+    real = [(value, peer) for value, peer in ranked if not run.keeps_nothing(peer)]
     if len(real) < 2:
         return ""
     (first, winner), *others = real
@@ -55,8 +72,31 @@ def best_line(run: Run, groups: Sequence[Group]) -> str:
         said += f", {times(first / rival[0])} {rival[1]}"
     ceiling = next((v for v, p in ranked if run.family(p) == "null"), None)
     if ceiling:
-        said += f"; null-co, which does no I/O, at {quantity(ceiling)}/s"
+        per_second = "B/s" if unit.startswith("bytes") else "/s"
+        said += f"; null-co, which does no I/O, at {quantity(ceiling)}{per_second}"
     return said + "."
+
+
+def _rate(load: Load) -> tuple[Value, str]:
+    """What one asks of a load: of long blocks, how much data passes."""
+    if load.block_size >= LONG_BYTES:
+        return lambda r: r.bandwidth, "bytes per second"
+    return iops, "requests per second"
+
+
+def _folded(
+    run: Run,
+    title: str,
+    groups: Sequence[Group],
+    plot: Callable[[Sequence[Group]], Markup],
+    caption: str = "",
+) -> Panel:
+    """A panel that one takes in at a glance, with all peers below it where they are many."""
+    named = loud(run, groups)
+    some = [g for g in groups if g.peer in named]
+    if len(groups) <= GLANCE or len(some) < 2:
+        return Panel(title, plot(groups), caption)
+    return Panel(title, plot(some), caption, plot(groups), len(groups))
 
 
 def rates(run: Run) -> list[Row]:
@@ -68,8 +108,9 @@ def rates(run: Run) -> list[Row]:
         row = rows.setdefault((load.loader, load.kind), Row(f"{load.kind}, {load.loader}", []))
         groups = run.at(load)
         caption = best_line(run, groups)
-        plot = barplots.bars(run, groups, iops, "requests per second", f"{load}: {caption}")
-        row.panels.append(Panel(_depth(load), plot, caption))
+        of, unit = _rate(load)
+        plot = partial(barplots.bars, run, of=of, title=unit, said=f"{load}: {caption}")
+        row.panels.append(_folded(run, _depth(load), groups, plot, caption))
     return _gathered(list(rows.values()))
 
 
@@ -89,11 +130,11 @@ def _gathered(rows: list[Row]) -> list[Row]:
 def loud(run: Run, groups: Sequence[Group], of: Value = iops) -> set[str]:
     """Who has a name in a plot of lines: ours, FUSE as usual and the best of each other family, by
     what of a record is the better the higher."""
-    names = {"shm memory", "shm file", EVENTS, FUSE_USUAL, "plain file", "historical"}
+    names = {"shm memory", "shm file", EVENTS, FUSE_USUAL, "plain file", "historical", "null-co"}
     best: dict[str, tuple[float, str]] = {}
     for group in groups:
         family, value = run.family(group.peer), group.typical(of)
-        if family != "shm" and value is not None:
+        if family != "shm" and value is not None and not run.keeps_nothing(group.peer):
             best[family] = max(best.get(family, (value, group.peer)), (value, group.peer))
     return names | {peer for _, peer in best.values()}
 
@@ -114,7 +155,7 @@ def latencies(run: Run) -> list[Row]:
         behind = [
             f"{g.peer} managed {quantity(value)}/s"
             for g in groups
-            if (value := g.typical(iops)) and value < 0.95 * load.rate
+            if (value := g.typical(iops)) and value < KEPT_UP * load.rate
         ]
         kept_up = (
             f"Below the rate that was offered: {'; '.join(behind)}." if behind else "All kept up."
@@ -158,9 +199,11 @@ def costs(run: Run) -> list[Row]:
         groups = [g for g in run.at(load) if g.typical(cpu) is not None]
         if not groups:
             continue
-        plot = barplots.cost_stacks(run, groups, "CPU microseconds per I/O", f"{load}: CPU per I/O")
+        plot = partial(
+            barplots.cost_stacks, run, title="CPU microseconds per I/O", said=f"{load}: CPU per I/O"
+        )
         row = rows.setdefault((load.loader, load.kind), Row(f"{load.kind}, {load.loader}", []))
-        row.panels.append(Panel(_depth(load), plot))
+        row.panels.append(_folded(run, _depth(load), groups, plot))
     return list(rows.values())
 
 
@@ -170,10 +213,19 @@ def goal_plot(found: Sequence[Tile]) -> Markup | None:
     return barplots.reached(groups, "the goals, and how far they were reached") if groups else None
 
 
-def sheets(run: Run) -> list[Sheet]:
-    """Cost sheets where more than CPU is known, reads only: writes cost the same calls."""
-    found = [cost_sheet(run, x) for x in cost_loads(run) if x.workload in ("read", "randread")]
-    return [sheet for sheet in found if len(sheet.columns) > 2]
+def sheets(run: Run) -> list[tuple[Sheet, Sheet | None]]:
+    """Cost sheets where more than CPU is known, reads only: writes cost the same calls.  With each,
+    where there are many peers, the short one that one takes in at a glance first."""
+    found: list[tuple[Sheet, Sheet | None]] = []
+    for load in cost_loads(run):
+        whole = cost_sheet(run, load)
+        if load.workload not in ("read", "randread") or len(whole.columns) <= 2:
+            continue
+        named = loud(run, run.at(load))
+        rows = [row for row in whole.rows if row[0] in named]
+        many = len(whole.rows) > GLANCE and len(rows) > 1
+        found.append((replace(whole, rows=rows), whole) if many else (whole, None))
+    return found
 
 
 def scaling(run: Run) -> list[Panel]:
