@@ -84,6 +84,13 @@ def _rate(load: Load) -> tuple[Value, str]:
     return iops, "requests per second"
 
 
+def _glance(run: Run, groups: Sequence[Group]) -> Sequence[Group]:
+    """All, or of many those with a name of their own."""
+    named = loud(run, groups)
+    some = [g for g in groups if g.peer in named]
+    return groups if len(groups) <= GLANCE or len(some) < 2 else some
+
+
 def _folded(
     run: Run,
     title: str,
@@ -92,9 +99,8 @@ def _folded(
     caption: str = "",
 ) -> Panel:
     """A panel that one takes in at a glance, with all peers below it where they are many."""
-    named = loud(run, groups)
-    some = [g for g in groups if g.peer in named]
-    if len(groups) <= GLANCE or len(some) < 2:
+    some = _glance(run, groups)
+    if len(some) == len(groups):
         return Panel(title, plot(groups), caption)
     return Panel(title, plot(some), caption, plot(groups), len(groups))
 
@@ -107,7 +113,7 @@ def rates(run: Run) -> list[Row]:
             continue
         row = rows.setdefault((load.loader, load.kind), Row(f"{load.kind}, {load.loader}", []))
         groups = run.at(load)
-        caption = best_line(run, groups)
+        caption = best_line(run, _glance(run, groups))
         of, unit = _rate(load)
         plot = partial(barplots.bars, run, of=of, title=unit, said=f"{load}: {caption}")
         row.panels.append(_folded(run, _depth(load), groups, plot, caption))
@@ -221,10 +227,10 @@ def sheets(run: Run) -> list[tuple[Sheet, Sheet | None]]:
         whole = cost_sheet(run, load)
         if load.workload not in ("read", "randread") or len(whole.columns) <= 2:
             continue
-        named = loud(run, run.at(load))
-        rows = [row for row in whole.rows if row[0] in named]
-        many = len(whole.rows) > GLANCE and len(rows) > 1
-        found.append((replace(whole, rows=rows), whole) if many else (whole, None))
+        some = {group.peer for group in _glance(run, run.at(load))}
+        rows = [row for row in whole.rows if row[0] in some]
+        folded = len(rows) < len(whole.rows)
+        found.append((replace(whole, rows=rows), whole) if folded else (whole, None))
     return found
 
 
