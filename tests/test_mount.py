@@ -219,7 +219,7 @@ def test_names_of_volumes_imply_directories(mounted):
         assert shell("find . -type f -o -type d | sort", mounted.path) == (
             ".\n./x\n./x/y\n./x/y/vol"
         )
-        shell("mv x/y/vol x/y/other; rm -r x", mounted.path)
+        shell("sync x x/y; mv x/y/vol x/y/other; rm -r x", mounted.path)
         assert connection.list() == []
     assert names_in(mounted.path) == []
 

@@ -6,7 +6,10 @@
  *     point.c          the mount point: checks, mounting, unmounting, the watcher
  *     loop.c           the threads that read requests
  *     uring.c          whether they come by io_uring
- *     ops_namespace.c  names: lookup, create, remove, rename, list
+ *     ops.c            all of them, what is settled at the start, and what is refused
+ *     ops_namespace.c  names: lookup, create, remove
+ *     ops_attributes.c attributes and sizes
+ *     ops_directory.c  directories: list
  *     ops_data.c       contents: open, read, write, flush, allocate, seek
  *     rename.c         one of them
  *     resolve.c        what is at a path, and its attributes
@@ -27,6 +30,7 @@
 
 #define FUSE_USE_VERSION 312
 
+#include <errno.h>
 #include <fuse3/fuse_lowlevel.h>
 #include <pthread.h>
 #include <sys/queue.h>
@@ -254,6 +258,31 @@ void mnt_volume_detach_end(struct ovsshm_mount *mount, struct mnt_node *node);
 
 extern const struct fuse_lowlevel_ops mnt_ops;
 
+/* What is gone behind the kernel's back: it looks again then, and may create it. */
+static inline int
+mnt_stale(int rc)
+{
+    return rc == -ENOENT ? -ESTALE : rc;
+}
+
+void mnt_op_lookup(fuse_req_t req, fuse_ino_t ino, const char *name);
+void mnt_op_forget(fuse_req_t req, fuse_ino_t ino, uint64_t count);
+void mnt_op_forget_multi(fuse_req_t req, size_t count, struct fuse_forget_data *forgets);
+void mnt_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void mnt_op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attributes, int which,
+                    struct fuse_file_info *fi);
+void mnt_op_create(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode,
+                   struct fuse_file_info *fi);
+void mnt_op_mkdir(fuse_req_t req, fuse_ino_t ino, const char *name, mode_t mode);
+void mnt_op_unlink(fuse_req_t req, fuse_ino_t ino, const char *name);
+void mnt_op_rmdir(fuse_req_t req, fuse_ino_t ino, const char *name);
+void mnt_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void mnt_op_releasedir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);
+void mnt_op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                    struct fuse_file_info *fi);
+void mnt_op_readdirplus(fuse_req_t req, fuse_ino_t ino, size_t size, off_t offset,
+                        struct fuse_file_info *fi);
+void mnt_op_fsyncdir(fuse_req_t req, fuse_ino_t ino, int datasync, struct fuse_file_info *fi);
 void mnt_op_rename(fuse_req_t req, fuse_ino_t ino, const char *name, fuse_ino_t new_ino,
                    const char *new_name, unsigned flags);
 void mnt_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi);

@@ -80,8 +80,7 @@ mnt_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
     int rc = mnt_handle_create(mount, node, fi->flags, -1, &handle);
     pthread_rwlock_unlock(&mount->names);
     if (rc) {
-        /* Gone behind the kernel's back: it looks again then, and may create it. */
-        fuse_reply_err(req, rc == -ENOENT ? ESTALE : -rc);
+        fuse_reply_err(req, -mnt_stale(rc));
         return;
     }
     /* By hand: libfuse 3.14 has no word for parallel writes. */
