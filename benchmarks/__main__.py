@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import textwrap
 from pathlib import Path
 
 import click
@@ -40,11 +41,16 @@ def interruptible() -> None:
         signal.signal(one, stop)
 
 
+INDENT = "   "  # of the peers below their load
+
+
 def listing(cells: list[Cell], console: Console) -> None:
     """--list: what would run."""
     for cell in cells:
-        console.print(f"[bold]{cell.workload}[/], {cell.rounds} rounds", highlight=False)
-        console.print("   " + ", ".join(cell.peers), highlight=False, soft_wrap=True)
+        rounds = "1 round" if cell.rounds == 1 else f"{cell.rounds} rounds"
+        console.print(f"[bold]{cell.workload}[/], {rounds}", highlight=False)
+        peers = textwrap.wrap(", ".join(cell.peers), console.width - len(INDENT))
+        console.print(textwrap.indent("\n".join(peers), INDENT), highlight=False)
 
 
 def show(results: Results, console: Console) -> None:

@@ -178,8 +178,7 @@ def _read(path: Path) -> Results:
     try:
         return load(path)
     except (OSError, ValueError) as reason:
-        said = " ".join(str(reason).splitlines()[:3])
-        raise click.UsageError(f"{path}: not a run of this schema: {said}") from None
+        raise click.UsageError(str(reason)) from None
 
 
 @click.command(

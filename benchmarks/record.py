@@ -14,7 +14,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 SCHEMA_VERSION = 1
@@ -219,8 +219,15 @@ _RESULTS = TypeAdapter(Results)
 
 
 def load(path: Path) -> Results:
-    """Reads a run; ValueError says what is wrong with the file."""
-    return _RESULTS.validate_json(path.read_bytes())
+    """Reads a run; OSError, or ValueError that says what is wrong with which file, and where."""
+    try:
+        return _RESULTS.validate_json(path.read_bytes())
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = "".join(f"{part}: " for part in first["loc"])
+        raise ValueError(
+            f"{path}: no results of python -m benchmarks: {where}{first['msg']}"
+        ) from None
 
 
 def dumps(results: Results) -> str:

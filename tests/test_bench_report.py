@@ -401,7 +401,9 @@ def test_refusals_say_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text('{"schema": 9}')
     done = CliRunner().invoke(main, [str(tmp_path / "bad.json")])
     assert done.exit_code == 2
-    assert "no run of this schema" in done.output
+    assert "bad.json: no results of python -m benchmarks: started: Field required" in done.output
+    done = CliRunner().invoke(main, [str(tmp_path / "no.json")])
+    assert "No such file or directory" in done.output
     record.save(run_of(rounds([1.0])), tmp_path / "good.json")
     done = CliRunner().invoke(
         main, [str(tmp_path / "good.json"), "--update", str(tmp_path / "none.md")]

@@ -29,8 +29,7 @@ def main(file: Path, output: Path | None, tables: bool, update: tuple[Path, ...]
     try:
         results = load(file)
     except (OSError, ValueError) as reason:
-        said = " ".join(str(reason).splitlines()[:3])
-        raise click.UsageError(f"{file}: no run of this schema: {said}") from None
+        raise click.UsageError(str(reason)) from None
     if tables:
         click.echo(markdown(results), nl=False)
     for target in update:
