@@ -25,6 +25,15 @@
 #define QUEUES 2
 #define FEATURES (OVSSHM_FEATURE_SEGMENTS | OVSSHM_FEATURE_EVENTS | OVSSHM_FEATURE_SESSIONS)
 
+#define BROKE "broke the protocol" /* the client, of a server that lies */
+
+TEST_UNUSED static const struct ovsshm_open_params open_params = {
+    .mode = OVSSHM_MODE_WRITE,
+    .queues = QUEUES,
+    .depth = 8,
+    .arena_bytes = 1 << 18,
+};
+
 /* A message on its way to the client, for a bend to change. */
 struct outgoing {
     struct ovsshm_msg head;
