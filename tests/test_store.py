@@ -1,22 +1,18 @@
 # SPDX-License-Identifier: MIT
 """Stores in Python behind the C server, used by real clients.
 
-What a method is called with is tested in test_store_dispatch.py; here it is the memory, the
-threads, and what a store must not be able to break.
+What a method is called with is tested in test_store_dispatch.py; here it is the threads, and what a
+store must not be able to break.
 """
 
 import asyncio
 import ctypes
 import errno
-import gc
 import logging
 import os
 import subprocess
-import sys
 import threading
-import traceback
 import weakref
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,53 +20,27 @@ from typing import Any
 
 import pytest
 from conftest import TOP
+from python_stores import (
+    MANAGEMENT,
+    SIZE,
+    WAIT_S,
+    AsyncOne,
+    Everything,
+    One,
+    ThreadedOne,
+    opened,
+    path,
+    serve,
+    volume,
+)
 
 import shmclient
 import shmserver
-from shmserver import Extent, Op, Server, Store
+from shmserver import Op, Server
 
-WAIT_S = 30
-SIZE = 1 << 20
+__all__ = ["path", "serve", "volume"]
 
-
-class One(Store):
-    """One volume "vol" that reads as "r"."""
-
-    def size(self, name):
-        return {"vol": SIZE}[name]
-
-    def list(self):
-        return ["vol"]
-
-    def pread(self, volume, buffer, offset_bytes):
-        buffer[:] = b"r" * len(buffer)
-
-    def pwrite(self, volume, buffer, offset_bytes):
-        pass
-
-
-@pytest.fixture
-def path(short_dir: Path) -> Path:
-    return short_dir / "s.sock"
-
-
-@pytest.fixture
-def serve(path: Path, cleanup: ExitStack) -> Callable[..., Server]:
-    def make(store: Any, **options: Any) -> Server:
-        return cleanup.enter_context(Server(store, socket=path, **options))
-
-    return make
-
-
-def opened(path: Path, stack: ExitStack, *, writable: bool = True) -> Any:
-    connection = stack.enter_context(shmclient.connect(path))
-    return stack.enter_context(connection.open("vol", writable=writable))
-
-
-@pytest.fixture
-def volume(path: Path, cleanup: ExitStack) -> Callable[..., Any]:
-    """Opens "vol"; it is closed before the server is."""
-    return lambda **options: opened(path, cleanup, **options)
+# ---- threads ----
 
 
 def reads_at_once(path: Path, count: int, length: int = 4096) -> list[bytes]:
@@ -82,205 +52,6 @@ def reads_at_once(path: Path, count: int, length: int = 4096) -> list[bytes]:
 
     with ThreadPoolExecutor(count) as pool:
         return list(pool.map(read, range(count), timeout=WAIT_S))
-
-
-# ---- memory ----
-
-
-class Keeper(One):
-    """Keeps every buffer it sees."""
-
-    def __init__(self) -> None:
-        self.kept: list[memoryview] = []
-
-    def pread(self, volume, buffer, offset_bytes):
-        buffer[:] = b"r" * len(buffer)
-        self.kept.append(buffer)
-
-    def pwrite(self, volume, buffer, offset_bytes):
-        self.kept.append(buffer)
-
-
-def test_buffers_are_flat_bytes_that_only_reads_may_fill(serve, volume):
-    store = Keeper()
-    serve(store)
-    vol = volume()
-    vol.pread(512, 0)
-    vol.pwrite(b"w" * 512, 0)
-    filled, given = store.kept
-    for view in (filled, given):
-        assert (view.nbytes, view.ndim, view.format, view.contiguous) == (512, 1, "B", True)
-    assert not filled.readonly
-    assert given.readonly
-    with pytest.raises(TypeError):
-        given[0] = 1
-
-
-def client_memory() -> set[str]:
-    """Mappings of memory that is shared with clients."""
-    lines = Path("/proc/self/maps").read_text().splitlines()
-    return {line.split()[0] for line in lines if "/memfd:ovsshm " in line}
-
-
-def run_client(path: Path, code: str) -> None:
-    """A client in a process of its own, which has ended, not closed its volume, on return."""
-    text = (
-        "import os, shmclient\n"
-        f"connection = shmclient.connect({str(path)!r})\n"
-        "volume = connection.open('vol', writable=True)\n"
-        f"{code}\n"
-        "os._exit(0)\n"
-    )
-    subprocess.run([sys.executable, "-c", text], check=True, timeout=WAIT_S)
-
-
-def wait_unused(server: Server) -> None:
-    """Until the server knows that its clients have gone."""
-    with shmclient.connect(server.socket) as connection:
-        for _ in range(10**6):
-            if server.status()["sessions"] == 0:
-                return
-            connection.stat("vol")
-    pytest.fail("the session does not end")
-
-
-def test_view_outlives_request_client_and_server(serve):
-    store = Keeper()
-    before = client_memory()
-    server = serve(store)
-    run_client(Path(server.socket), "volume.pread(4096, 0); volume.pwrite(b'w' * 4096, 0)")
-    wait_unused(server)
-    assert len(client_memory() - before) == 1
-    read, written = store.kept
-    assert bytes(written[:4]) == b"wwww"
-    server.close()
-    part = memoryview(read)[1:2]
-    store.kept.clear()
-    read[1] = 7
-    del read, written
-    assert part[0] == 7
-    assert len(client_memory() - before) == 1
-    del part
-    assert client_memory() == before
-
-
-def test_view_kept_by_a_traceback_is_safe(serve, volume):
-    class Raising(One):
-        def pread(self, volume, buffer, offset_bytes):
-            self.error = ValueError()
-            raise self.error
-
-    store = Raising()
-    server = serve(store)
-    vol = volume()
-    with pytest.raises(OSError, match="Input/output"):
-        vol.pread(4096, 0)
-    vol.close()
-    server.close()
-    frames = list(traceback.walk_tb(store.error.__traceback__))
-    assert len(bytes(frames[-1][0].f_locals["buffer"])) == 4096
-
-
-def test_exporter_gives_no_memory_after_its_request(serve, volume):
-    class Sly(One):
-        objects: list[Any] = []  # noqa: RUF012
-
-        def pread(self, volume, buffer, offset_bytes):
-            self.objects.append(buffer.obj)
-
-    serve(Sly())
-    vol = volume()
-    vol.pread(512, 0)
-    vol.pread(512, 0)
-    first, second = Sly.objects
-    assert first is not second
-    for exporter in (first, second):
-        with pytest.raises(BufferError):
-            memoryview(exporter)
-
-
-def test_view_that_the_store_releases_itself(serve, volume):
-    class Releasing(One):
-        def pread(self, volume, buffer, offset_bytes):
-            super().pread(volume, buffer, offset_bytes)
-            buffer.release()
-
-    serve(Releasing())
-    vol = volume()
-    for _ in range(3):
-        assert vol.pread(16, 0) == b"r" * 16
-
-
-def leaks(run: Callable[[int], None], count: int) -> tuple[int, int]:
-    """Growth of objects and of bytes over `count` runs, after a few to fill caches."""
-
-    def now() -> tuple[int, int]:
-        gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return sys.getallocatedblocks(), pages * 4096
-
-    run(count // 10)
-    before = now()
-    run(count)
-    after = now()
-    return after[0] - before[0], after[1] - before[1]
-
-
-class Batched(One):
-    def submit(self, requests):
-        for request in requests:
-            buffer = request.buffer
-            buffer[:] = b"b" * len(buffer)
-            request.complete()
-
-
-class AsyncOne(One):
-    async def pread(self, volume, buffer, offset_bytes):
-        await asyncio.sleep(0)
-        buffer[:] = b"a" * len(buffer)
-
-
-class ThreadedOne(One):
-    threads = 2
-
-
-class TimedOne(One):
-    deadline_s = 1000.0
-
-
-class FailingOne(One):
-    def pread(self, volume, buffer, offset_bytes):
-        raise OSError(errno.ENOSPC, "full")
-
-
-@pytest.mark.parametrize(
-    ("store", "count"),
-    [
-        (One(), 100_000),
-        (Batched(), 10_000),
-        (AsyncOne(), 5_000),
-        (ThreadedOne(), 5_000),
-        (TimedOne(), 5_000),
-        (FailingOne(), 5_000),
-    ],
-    ids=lambda value: type(value).__name__,
-)
-def test_requests_leave_nothing_behind(serve, volume, store, count):
-    serve(store)
-    vol = volume()
-    data = bytearray(4096)
-
-    def run(count: int) -> None:
-        for _ in range(count):
-            with suppress(OSError):
-                vol.preadinto(data, 0)
-
-    blocks, size = leaks(run, count)
-    assert blocks < 500
-    assert size < 2 << 20
-
-
-# ---- threads ----
 
 
 def test_methods_see_one_reactor_thread_unless_they_want_more(serve, path):
@@ -508,53 +279,6 @@ def test_read_only_store(serve, path):
             assert vol.pread(4, 0) == b"rrrr"
 
 
-class Everything(One):
-    """All ops and calls, noted."""
-
-    def __init__(self) -> None:
-        self.calls: list[tuple[Any, ...]] = []
-        self.sizes = {"vol": SIZE}
-
-    def size(self, name):
-        return self.sizes[name]
-
-    def allocated(self, name):
-        return 4096
-
-    def create(self, name, size_bytes):
-        self.sizes[name] = size_bytes
-
-    def remove(self, name):
-        del self.sizes[name]
-
-    def list(self):
-        return iter(self.sizes)
-
-    def resize(self, name, size_bytes):
-        self.sizes[name] = size_bytes
-
-    def open(self, name):
-        self.calls.append(("open", name))
-        return self
-
-    def close(self, volume):
-        assert volume is self
-        self.calls.append(("close",))
-
-    def flush(self, volume):
-        self.calls.append(("flush",))
-
-    def discard(self, volume, length_bytes, offset_bytes):
-        self.calls.append(("discard", length_bytes, offset_bytes))
-
-    def write_zeroes(self, volume, length_bytes, offset_bytes, may_unmap):
-        self.calls.append(("write_zeroes", length_bytes, offset_bytes, may_unmap))
-
-    def block_status(self, volume, length_bytes, offset_bytes):
-        yield Extent(512)
-        yield Extent(SIZE, hole=True, zero=True)
-
-
 def test_every_op_and_call(serve, path):
     store = Everything()
     serve(store)
@@ -586,17 +310,6 @@ def test_every_op_and_call(serve, path):
         ("flush",),
         ("flush",),
     ]
-
-
-MANAGEMENT = {
-    "create": lambda connection: connection.create("new", 512),
-    "size": lambda connection: connection.stat("vol"),
-    "list": lambda connection: connection.list(),
-    "open": lambda connection: connection.open("vol"),
-    "remove": lambda connection: connection.remove("vol"),
-    "resize": lambda connection: connection.resize("vol", 2 * SIZE),
-    "allocated": lambda connection: connection.stat("vol"),
-}
 
 
 @pytest.mark.parametrize("method", MANAGEMENT)
@@ -674,257 +387,6 @@ def test_logging_that_fails_does_not_matter(serve, volume):
     finally:
         log.removeFilter(broken)
     assert vol.pwrite(b"on", 0) == 2
-
-
-# ---- requests that do not end ----
-
-
-class Holding(One):
-    """Keeps requests for ever."""
-
-    def __init__(self) -> None:
-        self.held: list[Any] = []
-        self.arrived = threading.Semaphore(0)
-
-    def submit(self, requests):
-        self.held += requests
-        self.arrived.release(len(requests))
-
-
-@pytest.fixture
-def background() -> Iterator[Callable[..., Any]]:
-    """Runs a call in a thread; its future."""
-    with ThreadPoolExecutor(8) as pool:
-        yield pool.submit
-
-
-def test_deadline_gives_the_client_an_errno(serve, volume):
-    store = Holding()
-    serve(store, deadline_s=0.05)
-    vol = volume()
-    with pytest.raises(TimeoutError):
-        vol.pread(512, 0)
-    (late,) = store.held
-    late.buffer[:] = b"l" * 512
-    late.complete()
-    with pytest.raises(TimeoutError):
-        vol.pwrite(b"more", 0)
-    store.held[1].complete()
-
-
-def test_forgotten_request_is_an_error(serve, volume, caplog):
-    class Forgetful(One):
-        def submit(self, requests):
-            pass
-
-    serve(Forgetful())
-    with pytest.raises(OSError, match="Input/output"):
-        volume().pread(512, 0)
-    assert "forgotten" in caplog.text
-
-
-def test_request_ends_once(serve, volume):
-    class Twice(One):
-        def submit(self, requests):
-            for request in requests:
-                request.buffer[:] = b"1" * request.length_bytes
-                request.complete()
-                request.complete()
-                request.fail(OSError(errno.ENOSPC, "full"))
-                self.last = request
-
-    store = Twice()
-    serve(store)
-    assert volume().pread(4, 0) == b"1111"
-    assert store.last.ended
-    with pytest.raises(ValueError, match="complete"):
-        _ = store.last.buffer
-
-
-def test_bad_extents_from_submit_are_eio(serve, volume):
-    class Odd(One):
-        can_block_status = True
-
-        def submit(self, requests):
-            for request in requests:
-                request.complete([Extent(-1)])
-
-    serve(Odd())
-    with pytest.raises(OSError, match="Input/output"):
-        list(volume().block_status(4096, 0))
-
-
-def test_stop_drops_what_a_store_holds(serve, path, background):
-    store = Holding()
-    server = serve(store)
-    client = shmclient.connect(path)
-    vol = client.open("vol", writable=True)
-    read = background(vol.pread, 4096, 0)
-    assert store.arrived.acquire(timeout=WAIT_S)
-    view = store.held[0].buffer
-    assert server.stop(0.05) is False
-    assert isinstance(read.exception(WAIT_S), OSError)
-    vol.close()
-    client.close()
-    view[:] = b"x" * len(view)  # still there
-    (request,) = store.held
-    assert request.ended
-    request.complete()
-    request.fail(OSError())
-
-
-def test_request_of_a_client_that_is_gone_can_be_completed(serve, path):
-    store = Holding()
-    server = serve(store)
-    process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import shmclient\n"
-            f"volume = shmclient.connect({str(path)!r}).open('vol')\n"
-            "volume.pread(4096, 0)\n",
-        ]
-    )
-    try:
-        assert store.arrived.acquire(timeout=WAIT_S)
-    finally:
-        process.kill()
-        process.wait()
-    (request,) = store.held
-    request.buffer[:] = b"x" * 4096
-    request.complete()
-    wait_unused(server)
-
-
-@pytest.mark.parametrize("kind", ["here", "pool"])
-def test_store_that_blocks_does_not_keep_the_server(path, monkeypatch, background, kind, caplog):
-    monkeypatch.setattr(shmserver._core, "STUCK_S", 0.2)
-    arrived, go = threading.Event(), threading.Event()
-
-    class Blocking(One):
-        threads = 1 if kind == "pool" else 0
-
-        def pread(self, volume, buffer, offset_bytes):
-            arrived.set()
-            go.wait(WAIT_S)
-
-    before = set(threading.enumerate())
-    server = Server(Blocking(), socket=path)
-    server.start()
-    with shmclient.connect(path) as client:
-        vol = client.open("vol")
-        read = background(vol.pread, 4096, 0)
-        assert arrived.wait(WAIT_S)
-        try:
-            assert server.stop(0.05) is False
-            assert "blocks" in caplog.text
-            assert isinstance(read.exception(WAIT_S), OSError)
-        finally:
-            go.set()
-        vol.close()
-    for thread in set(threading.enumerate()) - before:
-        if thread.daemon:
-            thread.join(WAIT_S)
-
-
-@pytest.mark.parametrize("method", ["create", "open", "list"])
-def test_management_call_that_blocks_does_not_keep_the_server(
-    path, monkeypatch, background, method
-):
-    monkeypatch.setattr(shmserver._core, "STUCK_S", 0.2)
-    arrived, go = threading.Event(), threading.Event()
-
-    class Blocking(Everything):
-        pass
-
-    def block(*_):
-        arrived.set()
-        go.wait(WAIT_S)
-        return ()
-
-    setattr(Blocking, method, block)
-    before = set(threading.enumerate())
-    server = Server(Blocking(), socket=path)
-    server.start()
-    with shmclient.connect(path) as client:
-        call = background(MANAGEMENT[method], client)
-        assert arrived.wait(WAIT_S)
-        try:
-            assert server.stop(0.05) is False
-            assert isinstance(call.exception(WAIT_S), OSError)
-        finally:
-            go.set()
-    for thread in set(threading.enumerate()) - before:
-        if thread.daemon:
-            thread.join(WAIT_S)
-
-
-EXIT = """
-import asyncio, sys, threading
-import shmserver, shmserver._core
-shmserver._core.STUCK_S = 0.5
-arrived = threading.Event()
-
-class Common(shmserver.Store):
-    def size(self, name):
-        return 1 << 20
-
-class Here(Common):
-    def pread(self, volume, buffer, offset_bytes):
-        arrived.set()
-        threading.Event().wait()
-
-class Pool(Here):
-    threads = 2
-
-class Deadline(Here):
-    deadline_s = 1000.0
-
-class Loop(Common):
-    async def pread(self, volume, buffer, offset_bytes):
-        arrived.set()
-        await asyncio.Event().wait()
-
-class Submit(Common):
-    def submit(self, requests):
-        self.held = requests
-        arrived.set()
-
-class View(Common):
-    def pread(self, volume, buffer, offset_bytes):
-        self.kept = buffer
-        arrived.set()
-
-server = shmserver.Server(globals()[sys.argv[2]](), socket=sys.argv[1])
-server.start()
-print("ready", flush=True)
-arrived.wait()
-"""
-
-
-@pytest.mark.parametrize("kind", ["Here", "Pool", "Deadline", "Loop", "Submit", "View"])
-def test_interpreter_ends_with_requests_in_flight(path, background, kind):
-    """Without closing anything; neither a hang nor a crash, and the client hears of it."""
-    with subprocess.Popen(
-        [sys.executable, "-c", EXIT, str(path), kind],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            with shmclient.connect(path) as client:
-                vol = client.open("vol")
-                read = background(vol.pread, 4096, 0)
-                _, errors = process.communicate(timeout=WAIT_S)
-                assert process.returncode == 0, errors
-                assert ("blocks" in errors) == (kind in ("Here", "Pool", "Deadline")), errors
-                if kind != "View":
-                    assert isinstance(read.exception(WAIT_S), OSError)
-                vol.close()
-        finally:
-            process.kill()
 
 
 # ---- where stores come from ----
