@@ -141,7 +141,7 @@ def test_start_up_is_never_more_than_all() -> None:
 
 def test_a_client_that_fails_is_named_with_its_words() -> None:
     with pytest.raises(LoadFailed, match=r"^sh ended with status 3: no luck"):
-        measure.run(Command(("sh", "-c", "echo no luck >&2; exit 3")), Target())
+        measure.run(Command(("sh", "-c", "echo {}; echo no luck >&2; exit 3")), Target())
 
 
 def test_system_calls_are_counted_exactly() -> None:
