@@ -2,8 +2,8 @@
 """The reference server: what is its own affair.
 
 What all servers have in common is tried by tests/interop, what hostile clients do by
-tests/test_hostile_*.py, the table of states by tests/test_states.py, QEMU by tests/qemu, its stores by
-tests/test_reference_stores.py.
+tests/test_hostile_*.py, the table of states by tests/test_states.py, QEMU by tests/qemu, its
+stores by tests/test_reference_stores.py.
 """
 
 from __future__ import annotations
