@@ -109,6 +109,29 @@ def test_inherited_descriptors_live_on(mounted):
                 connection.open("vol", writable=True)
 
 
+def test_writes_find_room_while_a_client_rolls_back(mounted):
+    """A volume that is shorter than a write is made longer, also at the last moment."""
+    stop = threading.Event()
+    path = mounted.path / "short"
+    path.write_bytes(b"y" * 512)
+
+    def roll_back(connection: shmclient.Connection) -> None:
+        while not stop.is_set():
+            connection.snapshot_rollback("short", "snapshot")
+
+    with mounted.connect() as connection, path.open("r+b", buffering=0) as file:
+        connection.snapshot_create("short", "snapshot")
+        thread = threading.Thread(target=roll_back, args=(connection,))
+        thread.start()
+        try:
+            for _ in range(3000):
+                assert os.pwrite(file.fileno(), b"x" * 512, 65536) == 512
+        finally:
+            stop.set()
+            thread.join(60)
+            assert not thread.is_alive()
+
+
 def test_mapped_files_are_busy_after_close_and_rename(mount):
     """It takes the five seconds that clients wait for a file that was closed."""
     mounted = mount("memory", "--mount-option", "cache=writeback")

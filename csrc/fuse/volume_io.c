@@ -178,6 +178,8 @@ mnt_volume_write(struct ovsshm_mount *mount, struct mnt_handle *handle, const ch
         if (!too_short) {
             rc = write_bytes(&access, alone, bytes, size, offset, flags, &must_be_alone);
             note_write(mount, access.node);
+            /* A rollback may have made it shorter meanwhile. */
+            too_short = rc < 0 && srv_local_size(access.local) < offset + size;
         }
         mnt_volume_leave(handle);
         if (too_short) {
