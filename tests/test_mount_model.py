@@ -73,8 +73,8 @@ def test_file_of_the_mount_is_like_any_other(
 
 
 def fill(fd: int) -> None:
-    for number in range(16):
-        os.pwrite(fd, b"y" * MIB, number * MIB)
+    for number in range(160):
+        os.pwrite(fd, b"y" * 100_000, number * 100_000)
 
 
 def test_full_disk_is_an_error_and_the_rest_stays(
@@ -90,6 +90,12 @@ def test_full_disk_is_an_error_and_the_rest_stays(
     try:
         with pytest.raises(OSError, match="No space left"):
             fill(fd)
+        size = os.fstat(fd).st_size
+        with pytest.raises(OSError, match="No space left"):
+            os.posix_fallocate(fd, size, 8 * MIB)
+        assert os.fstat(fd).st_size == size
+        assert size % 100_000 == 0
+        assert os.pread(fd, 8 * MIB, 0) == b"y" * size
     finally:
         os.close(fd)
     assert (path / "first").read_bytes() == b"x" * MIB

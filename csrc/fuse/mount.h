@@ -248,6 +248,13 @@ int mnt_volume_truncate(struct ovsshm_mount *mount, struct mnt_node *node, uint6
 int mnt_volume_grow(struct ovsshm_mount *mount, struct mnt_node *node, uint64_t size_bytes);
 
 /*
+ * What the volume was grown for has failed: as long as before, if nobody has resized it since.  The
+ * kernel lets nobody else write meanwhile, unless it writes pages back: then nothing is done.
+ */
+void mnt_volume_grow_undo(struct ovsshm_mount *mount, struct mnt_node *node, uint64_t before,
+                          uint64_t size_bytes);
+
+/*
  * With `names` held: nobody has it open in the server then, so that it can be renamed or removed.
  * -EBUSY when a file is open and `in_use` is not allowed.  Its lock is held until detach_end().
  */

@@ -193,6 +193,22 @@ mnt_volume_grow(struct ovsshm_mount *mount, struct mnt_node *node, uint64_t size
     return rc;
 }
 
+void
+mnt_volume_grow_undo(struct ovsshm_mount *mount, struct mnt_node *node, uint64_t before,
+                     uint64_t size_bytes)
+{
+    if (before >= size_bytes || mount->params.cache == OVSSHM_MOUNT_CACHE_WRITEBACK) {
+        return;
+    }
+    pthread_rwlock_rdlock(&mount->names);
+    pthread_rwlock_wrlock(&node->io);
+    if (node->local && srv_local_size(node->local) == size_bytes) {
+        (void)set_size(mount, node, before);
+    }
+    pthread_rwlock_unlock(&node->io);
+    pthread_rwlock_unlock(&mount->names);
+}
+
 int
 mnt_volume_detach(struct mnt_node *node, bool in_use)
 {

@@ -167,6 +167,7 @@ mnt_volume_write(struct ovsshm_mount *mount, struct mnt_handle *handle, const ch
 {
     struct access access;
     uint8_t flags = durable ? OVSSHM_SQE_FUA : 0;
+    uint64_t before = UINT64_MAX; /* its size, if it was grown */
     bool alone = false;
     for (;;) {
         int64_t rc = enter(mount, handle, alone, &access);
@@ -183,11 +184,15 @@ mnt_volume_write(struct ovsshm_mount *mount, struct mnt_handle *handle, const ch
         }
         mnt_volume_leave(handle);
         if (too_short) {
+            before = access.size_bytes;
             rc = mnt_volume_grow(mount, access.node, offset + size);
             if (rc) {
                 return rc;
             }
         } else if (!must_be_alone) {
+            if (rc < 0) {
+                mnt_volume_grow_undo(mount, access.node, before, offset + size);
+            }
             return rc;
         }
         alone = must_be_alone;
@@ -317,17 +322,23 @@ mnt_volume_allocate(struct ovsshm_mount *mount, struct mnt_handle *handle, int m
     if (!handle->writable) {
         return -EBADF;
     }
-    if (!(mode & FALLOC_FL_KEEP_SIZE)) {
-        int rc = mnt_volume_grow(mount, handle->node, offset + length);
-        if (rc) {
-            return rc;
-        }
+    int rc = enter(mount, handle, false, &access);
+    if (rc) {
+        return rc;
     }
-    int rc = enter(mount, handle, true, &access);
-    if (rc == 0) {
-        rc = allocate(&access, mode, offset, offset + length);
-        note_write(mount, access.node);
-        mnt_volume_leave(handle);
+    uint64_t before = access.size_bytes;
+    mnt_volume_leave(handle);
+    bool grows = !(mode & FALLOC_FL_KEEP_SIZE) && before < offset + length;
+    rc = grows ? mnt_volume_grow(mount, handle->node, offset + length) : 0;
+    rc = rc ? rc : enter(mount, handle, true, &access);
+    if (rc) {
+        return rc;
+    }
+    rc = allocate(&access, mode, offset, offset + length);
+    note_write(mount, access.node);
+    mnt_volume_leave(handle);
+    if (rc && grows) {
+        mnt_volume_grow_undo(mount, handle->node, before, offset + length);
     }
     return rc;
 }
