@@ -7,24 +7,17 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from bench_records import PLAIN
 
 from benchmarks import environment, record
 from benchmarks.handover import agreed, placement
 from benchmarks.record import Cost, Idle, Latency, PeerInfo, Record, Results
 
-SAMPLE = Record(
-    peer="shm memory",
-    store="memory",
+SAMPLE = dataclasses.replace(
+    PLAIN,
     loader="fio",
     workload="openloop",
-    block_size=4096,
     depth=64,
-    volumes=1,
-    round=0,
-    placement="near",
-    handover_ns=97,
-    noise=0.01,
-    seconds=0.5,
     iops=20000.5,
     bandwidth=20000.5 * 4096,
     cpu_us_per_io=Cost(1.5, 0.5),
