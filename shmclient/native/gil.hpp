@@ -9,7 +9,6 @@
 #ifndef SHMCLIENT_GIL_HPP
 #define SHMCLIENT_GIL_HPP
 
-#include <cxxabi.h>
 #include <unistd.h>
 
 #include <Python.h>
@@ -22,7 +21,7 @@ public:
     {
         try {
             PyEval_RestoreThread(state_);
-        } catch (abi::__forced_unwind &) {
+        } catch (...) { /* that unwinding; it brings no object that could be named */
             for (;;) {
                 pause();
             }
