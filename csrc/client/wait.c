@@ -4,6 +4,7 @@
 #define _GNU_SOURCE
 #include "queue.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
@@ -22,13 +23,16 @@ uint64_t
 ovsshm_spin_ns(uint64_t spin_ns_max)
 {
     const char *text = secure_getenv(SPIN_VARIABLE);
+    char *end = NULL;
     if (spin_ns_max == UINT64_MAX) {
         return 0;
     }
     if (spin_ns_max) {
         return spin_ns_max;
     }
-    return text && text[0] ? strtoull(text, NULL, 10) : OVSSHM_CLIENT_SPIN_NS_MAX;
+    /* What is no number must not switch the polling off. */
+    uint64_t wanted = text && isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
+    return end && *end == '\0' ? wanted : OVSSHM_CLIENT_SPIN_NS_MAX;
 }
 
 bool

@@ -224,8 +224,11 @@ test_environment_says_how_long_to_poll_where_the_program_does_not(void)
     setenv("OVS_SHM_SPIN_NS", "12345", 1);
     CHECK_EQ(ovsshm_spin_ns(0), 12345);
     CHECK_EQ(ovsshm_spin_ns(UINT64_MAX), 0);
-    setenv("OVS_SHM_SPIN_NS", "", 1);
-    CHECK_EQ(ovsshm_spin_ns(0), usual);
+    const char *const ignored[] = {"", "-1", "20us", "off"};
+    for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++) {
+        setenv("OVS_SHM_SPIN_NS", ignored[i], 1);
+        CHECK_EQ(ovsshm_spin_ns(0), usual);
+    }
     unsetenv("OVS_SHM_SPIN_NS");
 }
 
