@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -43,6 +44,13 @@ def _qemu10() -> str:
         reason = " ".join(done.stderr.split("\n")[-2:]).strip()
         raise PeerUnavailable(f"there is no QEMU 10: {reason}")
     return done.stdout.strip()
+
+
+def _version() -> str:
+    argv = [f"{_qemu10()}/qemu-storage-daemon", "--version"]
+    said = subprocess.run(argv, capture_output=True, text=True, timeout=20).stdout
+    found = re.search(r"\d+(\.\d+)+", said)
+    return found[0] if found else "10"
 
 
 def _backend(store: Store, number: int, size_bytes: int, images: Path) -> str:
@@ -96,7 +104,7 @@ def qsd_fuse(store: Store, volumes: int, size_bytes: int, scratch: Path) -> Iter
             store,
             tuple(direct_disk(mount) for mount in mounts),
             (process.pid,),
-            variant=f"QEMU 10, polling iothread, {backing}",
+            variant=f"QEMU {_version()}, polling iothread, {backing}",
             copies={"read": 2, "write": 2},
         )
 
@@ -130,7 +138,7 @@ def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -
                 for socket in sockets
             ),
             (process.pid,),
-            variant=f"QEMU 10, polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
+            variant=f"QEMU {_version()}, polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
             # The client's own, through a bounce buffer in shared memory; and that of tmpfs.
             copies={"read": 1 if null else 2, "write": 1 if null else 2},
         )
