@@ -129,6 +129,7 @@ def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -
         process = stack.enter_context(running(argv, ready))
         client = "driver=virtio-blk-vhost-user,cache.direct=on,path="
         null = store == "null"
+        backing = "null-co" if null else "tmpfs, native aio"
         yield Peer(
             "vhost-user-blk null" if null else "vhost-user-blk",
             "vhost-user",
@@ -138,7 +139,7 @@ def vhost_user_blk(store: Store, volumes: int, size_bytes: int, scratch: Path) -
                 for socket in sockets
             ),
             (process.pid,),
-            variant=f"QEMU {_version()}, polling iothread, {'null-co' if null else 'tmpfs, native aio'}",
+            variant=f"QEMU {_version()}, polling iothread, {backing}",
             # The client's own, through a bounce buffer in shared memory; and that of tmpfs.
             copies={"read": 1 if null else 2, "write": 1 if null else 2},
         )
