@@ -25,6 +25,7 @@ from conftest import STOP_S, TOP, ServerProcess, run
 from cost_client import DEPTH
 from test_fio_engine import KIB, MIB
 
+import shmclient
 from benchmarks import instructions
 
 # If nobody polls, a batch costs its client a doorbell, a sleep and an emptied doorbell, the server
@@ -305,3 +306,33 @@ def test_instructions() -> None:
     found = [instructions.measure(DEPTH) for _ in range(3)]
     assert min(one.client for one in found) < client_most, found
     assert min(one.server for one in found) < server_most, found
+
+
+# ---- page faults ----
+
+
+def page_faults(pid: int) -> int:
+    """Those without I/O that a process has had."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[7])
+
+
+def test_a_volume_in_memory_stays_mapped_between_its_users(server: Start) -> None:
+    """Or each of them pays a fault for every page."""
+    started = server(*STORE)
+    size = 32 * MIB
+
+    def fill() -> int:
+        before = page_faults(started.pid)
+        with (
+            shmclient.connect(started.socket) as connection,
+            connection.open("vol", writable=True) as volume,
+        ):
+            for offset in range(0, size, MIB):
+                volume.pwrite(b"x" * MIB, offset)
+        return page_faults(started.pid) - before
+
+    with shmclient.connect(started.socket) as connection:
+        connection.create("vol", size)
+    pages = size // (4 * KIB)
+    assert fill() >= pages
+    assert fill() < pages / 4

@@ -4,6 +4,9 @@
  *
  * Data is copied between a mapping of the volume and the client's arena; space is given back and
  * found by the file's own calls.  Everything completes inside submit().
+ *
+ * A mapping stays when its volume is closed: the next user would pay a page fault for every page,
+ * which is more than reading or writing it.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -23,6 +26,8 @@
 
 #define COPY_BYTES 1048576
 #define ST_BLOCK_BYTES 512u
+#define KEPT_BYTES (UINT64_C(16) << 30) /* of a mapping that stays, at most: addresses end, too */
+#define KEPT_MAX 4096                   /* mappings that stay: a process may have 65530 */
 
 struct snapshot {
     TAILQ_ENTRY(snapshot) link;
@@ -44,13 +49,15 @@ struct memory_volume {
     unsigned snapshot_count;
     int fd;
     unsigned char *data;      /* atomic: the newest mapping */
-    struct mapping *mappings; /* while open */
+    struct mapping *mappings; /* while open, and the newest after that when it is kept */
+    bool kept;                /* store lock */
 };
 
 struct memory_store {
     struct ovsshm_store base;
     pthread_mutex_t lock;
     struct catalog volumes;
+    unsigned kept;
 };
 
 #define ENTRY_VOLUME(e) \
@@ -157,9 +164,24 @@ snapshot_free(struct memory_volume *volume, struct snapshot *snapshot)
     free(snapshot);
 }
 
+/* This mapping and those made before it. */
+static void
+unmap_from(struct mapping **from)
+{
+    struct mapping *mapping = *from;
+    *from = NULL;
+    while (mapping) {
+        struct mapping *next = mapping->next;
+        munmap(mapping->base, mapping->bytes);
+        free(mapping);
+        mapping = next;
+    }
+}
+
 static void
 volume_free(struct memory_volume *volume)
 {
+    unmap_from(&volume->mappings);
     while (!TAILQ_EMPTY(&volume->snapshots)) {
         snapshot_free(volume, TAILQ_FIRST(&volume->snapshots));
     }
@@ -223,6 +245,7 @@ memory_volume_remove(struct ovsshm_store *store, const char *name, struct ovsshm
     }
     pthread_mutex_lock(&memory->lock);
     LIST_REMOVE(&volume->entry, link);
+    memory->kept -= volume->kept;
     pthread_mutex_unlock(&memory->lock);
     volume_free(volume);
     return 0;
@@ -321,12 +344,13 @@ static void
 memory_volume_close(struct ovsshm_store_volume *open)
 {
     struct memory_volume *volume = (struct memory_volume *)(void *)open;
-    while (volume->mappings) {
-        struct mapping *mapping = volume->mappings;
-        volume->mappings = mapping->next;
-        munmap(mapping->base, mapping->bytes);
-        free(mapping);
-    }
+    struct memory_store *memory = memory_store(open->store);
+    pthread_mutex_lock(&memory->lock);
+    memory->kept -= volume->kept;
+    volume->kept = volume->mappings->bytes <= KEPT_BYTES && memory->kept < KEPT_MAX;
+    memory->kept += volume->kept;
+    pthread_mutex_unlock(&memory->lock);
+    unmap_from(volume->kept ? &volume->mappings->next : &volume->mappings);
 }
 
 static int
