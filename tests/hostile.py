@@ -94,7 +94,7 @@ class Stage:
         maps = Path(f"/proc/{pid}/maps").read_text()
         return Usage(
             len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208
-            len(re.findall(r"memfd:ovsshm", maps)),
+            len(re.findall(r"memfd:ovsshm ", maps)),
             status.connections,
             status.sessions,
         )
