@@ -4,6 +4,7 @@
 import dataclasses
 
 import pytest
+from bench_records import PLAIN
 
 from benchmarks.goals import GOALS, Goal, figure, figures
 from benchmarks.record import Cost, Placement, Record
@@ -13,21 +14,12 @@ BEST = Goal("best", 1, 8, 3, "FUSE memory", best=True)
 
 
 def sample(peer: str, number: int, iops: float, placement: Placement | None = "near") -> Record:
-    return Record(
+    return dataclasses.replace(
+        PLAIN,
         peer=peer,
-        store="memory",
-        loader="qemu-img",
-        workload="read",
-        block_size=4096,
-        depth=1,
-        volumes=1,
         round=number,
         placement=placement,
-        handover_ns=None,
-        noise=0,
-        seconds=1,
         iops=iops,
-        bandwidth=iops * 4096,
         cpu_us_per_io=Cost(1e6 / iops, 1e6 / iops),
     )
 

@@ -72,6 +72,14 @@ is_aligned(const struct access *access, uint64_t offset, uint64_t length)
            align_up(access, offset + length) == offset + length;
 }
 
+/* Whole blocks, into the thread's scratch memory. */
+static int64_t
+read_blocks(const struct access *access, uint64_t start, uint64_t stop, char **buffer)
+{
+    *buffer = srv_local_buffer(access->group, stop - start);
+    return *buffer ? transfer(access, OVSSHM_OP_READ, 0, *buffer, start, stop - start) : -ENOMEM;
+}
+
 static int64_t
 read_bytes(const struct access *access, size_t size, uint64_t offset, char **bytes)
 {
@@ -81,11 +89,8 @@ read_bytes(const struct access *access, size_t size, uint64_t offset, char **byt
     uint64_t end = offset + size < access->size_bytes ? offset + size : access->size_bytes;
     uint64_t start = align_down(access, offset);
     uint64_t stop = align_up(access, end);
-    char *buffer = srv_local_buffer(access->group, stop - start);
-    if (!buffer) {
-        return -ENOMEM;
-    }
-    int64_t rc = transfer(access, OVSSHM_OP_READ, 0, buffer, start, stop - start);
+    char *buffer;
+    int64_t rc = read_blocks(access, start, stop, &buffer);
     if (rc < 0) {
         return rc;
     }
@@ -115,11 +120,8 @@ patch(const struct access *access, const char *bytes, uint64_t length, uint64_t 
 {
     uint64_t start = align_down(access, offset);
     uint64_t stop = align_up(access, offset + length);
-    char *buffer = srv_local_buffer(access->group, stop - start);
-    if (!buffer) {
-        return -ENOMEM;
-    }
-    int64_t rc = transfer(access, OVSSHM_OP_READ, 0, buffer, start, stop - start);
+    char *buffer;
+    int64_t rc = read_blocks(access, start, stop, &buffer);
     if (rc < 0) {
         return rc;
     }
