@@ -9,10 +9,10 @@ import re
 import subprocess
 from pathlib import Path
 
+from benchmarks import TOP
 from benchmarks.handover import handover_ns
 from benchmarks.record import Environment
 
-TOP = Path(__file__).resolve().parent.parent
 VERSIONS = {
     "qemu-img": ["qemu-img", "--version"],
     "fio": ["fio", "--version"],

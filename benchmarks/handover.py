@@ -6,12 +6,13 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from benchmarks import TOP
 from benchmarks.record import Placement
 
 NEAR_NS = 200  # a hand-over there and back between CPUs that share a cache takes less
 BUSY_NS = 1500  # more than any distance within a machine: others had the CPUs meanwhile
 _SOURCE = Path(__file__).with_name("handover.c")
-_PROBE = Path(__file__).resolve().parent.parent / "build/handover"
+_PROBE = TOP / "build/handover"
 
 
 def handover_ns() -> int | None:

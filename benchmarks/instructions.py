@@ -19,7 +19,8 @@ from pathlib import Path
 
 import click
 
-from benchmarks.peers.base import TOP, PeerUnavailable
+from benchmarks import TOP
+from benchmarks.peers.base import PeerUnavailable
 from benchmarks.record import Instructions
 
 DEPTHS = (1, 8, 32)

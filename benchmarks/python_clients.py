@@ -20,8 +20,9 @@ from pathlib import Path
 
 import shmclient
 import shmclient.aio
+from benchmarks import TOP
 from benchmarks.measure import cpu_ns
-from benchmarks.peers import TOP, PeerUnavailable, nbdkit, running
+from benchmarks.peers import PeerUnavailable, nbdkit, running
 
 BLOCK_BYTES = 4096
 SIZE_BYTES = 256 << 20

@@ -13,7 +13,8 @@ import cffi
 import pytest
 
 import shmclient
-from benchmarks.peers import TOP, running
+from benchmarks import TOP
+from benchmarks.peers import running
 
 VOLUME_BYTES = 64 << 20
 HERE = Path(__file__).parent

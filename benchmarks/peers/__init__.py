@@ -10,7 +10,6 @@ from __future__ import annotations
 from functools import partial
 
 from benchmarks.peers.base import (
-    TOP,
     Disk,
     FioDisk,
     Maker,
@@ -29,7 +28,6 @@ from benchmarks.peers.shm import shm
 
 __all__ = [
     "PEERS",
-    "TOP",
     "Disk",
     "FioDisk",
     "Maker",

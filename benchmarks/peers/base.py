@@ -18,7 +18,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-TOP = Path(__file__).resolve().parent.parent.parent
 TMPFS = Path("/dev/shm")
 START_TIMEOUT_S = 30.0
 STOP_TIMEOUT_S = 10.0

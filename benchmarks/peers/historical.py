@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from benchmarks import TOP
 from benchmarks.peers.base import (
-    TOP,
     Disk,
     Peer,
     PeerUnavailable,

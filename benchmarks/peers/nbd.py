@@ -11,8 +11,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from benchmarks import TOP
 from benchmarks.peers.base import (
-    TOP,
     Disk,
     FioDisk,
     Peer,

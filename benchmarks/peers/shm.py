@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import shmclient
+from benchmarks import TOP
 from benchmarks.peers.base import (
-    TOP,
     Disk,
     FioDisk,
     Peer,
